@@ -1,0 +1,48 @@
+# make demo    the whole oracle on this machine: chain, program, model, emulators, daemon
+# make test    every test, from nothing
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint program lock clean
+SHELL := /bin/bash
+
+# The first interpreter of at least 3.11 that really runs; `make PYTHON=... demo` overrides it.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+help:
+	@sed -n 's/^# //p' Makefile | head -2
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3"; exit 1; }
+	@echo "Installing into $(VENV) (once, about a minute)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/oracle demo
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-all: lint
+	ORACLE_TEST_LENGTH=long $(BIN)/python -m pytest
+
+# Rebuilds the program's bytecode, IDL and checksums under idl/. Nothing else ever builds them.
+program:
+	scripts/build-program
+
+# Resolves the dependencies anew; the only target that may change requirements.lock. Needs uv.
+lock:
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --all-extras --group test pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
