@@ -139,7 +139,7 @@ class Capabilities:
 
 
 class Compute(Protocol):
-    """A network that runs inferences. Every method raises `OracleError`; a time-out of `submit` is `Verdict.UNKNOWN`."""
+    """A network that runs inferences. Every method raises `OracleError`; a `submit` that timed out is `UNKNOWN`."""
 
     name: str
     capabilities: Capabilities

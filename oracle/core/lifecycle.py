@@ -51,7 +51,7 @@ _WORK: Final[dict[State, frozenset[State]]] = {
     State.COMPUTED: frozenset({State.SETTLING}),
     State.REFUSED: frozenset({State.SETTLING}),
     State.SETTLING: frozenset({State.SETTLED, State.REJECTED, State.COMPUTED, State.REFUSED}),
-    # A person sent it back to work, or a finalized settlement was lost with the fork that held it.
+    # A person sent it back to work.
     State.PARKED: frozenset({State.SEEN, State.ADMITTED, State.CLAIMED, State.COMPUTED, State.REFUSED}),
     State.DECLINED: frozenset({State.SEEN}),
 }
@@ -61,8 +61,8 @@ _BY_ANOTHER: Final = frozenset({State.CANCELLED, State.EXPIRED, State.SUPERSEDED
 
 # An end that was seen at `confirmed` can be undone by a fork, until it is finalized; so these few lead back.
 _UNDONE_BY_FORK: Final[dict[State, frozenset[State]]] = {
-    State.SETTLED: frozenset({State.COMPUTED, State.SUPERSEDED, State.EXPIRED}),
-    State.REJECTED: frozenset({State.REFUSED, State.SUPERSEDED, State.EXPIRED, State.CANCELLED}),
+    State.SETTLED: frozenset({State.SETTLING, State.SUPERSEDED, State.EXPIRED}),
+    State.REJECTED: frozenset({State.SETTLING, State.SUPERSEDED, State.EXPIRED, State.CANCELLED}),
     State.CANCELLED: frozenset({State.SEEN, State.SETTLED, State.REJECTED, State.SUPERSEDED, State.EXPIRED}),
     State.EXPIRED: frozenset({State.SEEN, State.SETTLED, State.REJECTED, State.SUPERSEDED}),
     State.SUPERSEDED: frozenset({State.SEEN, State.EXPIRED, State.CANCELLED}),

@@ -1,0 +1,98 @@
+"""Which provider is asked next: routes are declared per model, and tried in the order of their policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from oracle.core.compute import Capabilities, Quote
+from oracle.core.policy import MODEL_NOT_ROUTED, NO_PRIVATE_ROUTE
+
+
+class Strategy(StrEnum):
+    ORDERED = "ordered"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way to run a model. `model` is the provider's own name of it.
+
+    `substitute` marks a route that runs *another* model than the one it stands under: refused unless the request
+    allows any model, and then told in the receipt (law 9).
+    """
+
+    provider: str
+    model: str
+    max_cost_lamports: int | None = None
+    timeout_seconds: float = 120.0
+    max_attempts: int = 2
+    substitute: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRoutes:
+    """The routes of one model, as configured."""
+
+    routes: tuple[Route, ...]
+    strategy: Strategy = Strategy.ORDERED
+
+
+def candidates(
+    model: str,
+    table: Mapping[str, ModelRoutes],
+    capabilities: Mapping[str, Capabilities],
+    *,
+    private: bool,
+    any_model: bool,
+) -> tuple[Route, ...]:
+    """Routes that may serve the request, in declared order. Raises ORC-POLICY-005 or 006 where there is none."""
+    declared = table.get(model)
+    routes = declared.routes if declared else ()
+    if any_model and not routes:
+        routes = tuple(route for other in table.values() for route in other.routes)
+    elif not any_model:
+        routes = tuple(route for route in routes if not route.substitute)
+    if not routes:
+        raise MODEL_NOT_ROUTED(f"model {model!r}")
+    if private:
+        routes = tuple(route for route in routes if not capabilities[route.provider].prompts_public)
+        if not routes:
+            raise NO_PRIVATE_ROUTE(f"model {model!r}")
+    return routes
+
+
+def ranked(
+    routes: Sequence[Route],
+    strategy: Strategy,
+    quotes: Mapping[Route, Quote],
+    seconds: Mapping[Route, float],
+) -> tuple[Route, ...]:
+    """`routes` in the order in which they are tried, without those over their own price cap.
+
+    A route without a quote is not tried by price, and one without a measured latency counts as its time-out:
+    an unknown route must never win against a known one.
+    """
+    affordable = [
+        route
+        for route in routes
+        if route in quotes
+        and (route.max_cost_lamports is None or quotes[route].cost_lamports <= route.max_cost_lamports)
+    ]
+    match strategy:
+        case Strategy.ORDERED:
+            return tuple(affordable)
+        case Strategy.CHEAPEST:
+            return tuple(sorted(affordable, key=lambda route: quotes[route].cost_lamports))
+        case Strategy.FASTEST:
+            return tuple(sorted(affordable, key=lambda route: seconds.get(route, route.timeout_seconds)))
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The value below which `share` of `values` lie (nearest rank); None of no values."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
