@@ -1,0 +1,1 @@
+"""Everything that talks to a cluster: program binding, RPC pool, watcher, settlement sender."""
