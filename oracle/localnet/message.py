@@ -1,0 +1,87 @@
+"""Which accounts a message names, lookup tables included, and which of them it may write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from solders.account import Account
+from solders.address_lookup_table_account import ID as LOOKUP_TABLE_PROGRAM
+from solders.address_lookup_table_account import AddressLookupTable
+from solders.message import Message, MessageV0
+from solders.pubkey import Pubkey
+
+UPGRADEABLE_LOADER = Pubkey.from_string("BPFLoaderUpgradeab1e11111111111111111111111")
+
+AnyMessage = Message | MessageV0
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """All accounts of a message in its order: its own keys, then the looked-up writable ones, then the read-only."""
+
+    keys: tuple[Pubkey, ...]
+    writable: tuple[bool, ...]
+    loaded_writable: tuple[Pubkey, ...] = ()
+    loaded_readonly: tuple[Pubkey, ...] = ()
+
+    def writable_keys(self) -> list[Pubkey]:
+        return [key for key, writable in zip(self.keys, self.writable, strict=True) if writable]
+
+
+NO_ACCOUNTS = Accounts((), ())
+
+
+class UnreadableLookupTable(Exception):
+    """A lookup table is missing or bad; `transaction_error` is such as "AddressLookupTableNotFound"."""
+
+    def __init__(self, transaction_error: str) -> None:
+        self.transaction_error = transaction_error
+        super().__init__(transaction_error)
+
+
+def accounts_of(message: AnyMessage, account: Callable[[Pubkey], Account | None]) -> Accounts:
+    """The accounts of a message. Raises `UnreadableLookupTable` where a lookup table cannot be read."""
+    own = message.account_keys
+    loaded_writable, loaded_readonly = _loaded(message, account)
+    keys = (*own, *loaded_writable, *loaded_readonly)
+    header = message.header
+    last_writable_signer = header.num_required_signatures - header.num_readonly_signed_accounts
+    last_writable = len(own) - header.num_readonly_unsigned_accounts
+    # A program that is called is never written, whatever the header says, unless the upgradeable loader is there.
+    called = (
+        set() if UPGRADEABLE_LOADER in keys else {instruction.program_id_index for instruction in message.instructions}
+    )
+    writable = [
+        (index < last_writable_signer or header.num_required_signatures <= index < last_writable)
+        and index not in called
+        for index in range(len(own))
+    ]
+    writable += [len(own) + index not in called for index in range(len(loaded_writable))]
+    writable += [False] * len(loaded_readonly)
+    return Accounts(keys, tuple(writable), tuple(loaded_writable), tuple(loaded_readonly))
+
+
+def _loaded(message: AnyMessage, account: Callable[[Pubkey], Account | None]) -> tuple[list[Pubkey], list[Pubkey]]:
+    writable: list[Pubkey] = []
+    readonly: list[Pubkey] = []
+    if isinstance(message, MessageV0):
+        for lookup in message.address_table_lookups:
+            table = _table(account(lookup.account_key))
+            try:
+                writable += [table[index] for index in bytes(lookup.writable_indexes)]
+                readonly += [table[index] for index in bytes(lookup.readonly_indexes)]
+            except IndexError:
+                raise UnreadableLookupTable("InvalidAddressLookupTableIndex") from None
+    return writable, readonly
+
+
+def _table(account: Account | None) -> list[Pubkey]:
+    if account is None:
+        raise UnreadableLookupTable("AddressLookupTableNotFound")
+    if account.owner != LOOKUP_TABLE_PROGRAM:
+        raise UnreadableLookupTable("InvalidAddressLookupTableOwner")
+    try:
+        return list(AddressLookupTable.deserialize(account.data).addresses)
+    except ValueError:
+        raise UnreadableLookupTable("InvalidAddressLookupTableData") from None
