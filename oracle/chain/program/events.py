@@ -154,6 +154,9 @@ _LAYOUTS: Final = {
     for event, fields in _FIELDS.items()
 }
 
+EVENT_LENGTHS: Final = {layout.event: 8 + layout.packed.size for layout in _LAYOUTS.values()}
+"""Bytes of each event, with its discriminator."""
+
 _INVOKE: Final = re.compile(r"Program (\w+) invoke \[([1-9]\d?)\]")
 _DATA: Final = "Program data: "
 

@@ -37,15 +37,16 @@ QUEUE_OFFSET: Final = 16
 SLICE_OFFSET: Final = 8
 SLICE_LENGTH: Final = 120
 
-HEADER_LENGTH: Final = 352
-OPERATOR_LENGTH: Final = 208
-QUEUE_LENGTH: Final = 129
-MAX_URI_LENGTH: Final = 128
-
 _SLICE: Final = Struct("<BBBBI32s32sQQQQQQ")
 _HEADER: Final = Struct("<8xBBBBI32s32sQQQQQQ32s32s32s32s32s32sqIIIIBB6x")
 _OPERATOR: Final = Struct("<8xBBH4x32s32s128s")
 _QUEUE: Final = Struct("<8xBB32s32sIBQQQIIIIBQ")
+
+HEADER_LENGTH: Final = _HEADER.size
+OPERATOR_LENGTH: Final = _OPERATOR.size
+QUEUE_LENGTH: Final = _QUEUE.size
+MAX_URI_LENGTH: Final = 128
+
 _STATUSES: Final = tuple(Status)
 
 
@@ -227,8 +228,32 @@ def decode_operator(data: bytes) -> Operator:
 def decode_queue(data: bytes) -> Queue:
     """The queue in account `data`."""
     _expect("queue", data, QUEUE_DISCRIMINATOR, QUEUE_LENGTH)
-    _version, bump, authority, name, operator_count, paused, *terms, claim_required, unclaimed = _QUEUE.unpack_from(
-        data
+    (
+        _version,
+        bump,
+        authority,
+        name,
+        operator_count,
+        paused,
+        fee_floor_lamports,
+        min_deadline_slots,
+        max_deadline_slots,
+        lease_slots,
+        retention_slots,
+        max_body_len,
+        max_output_cap,
+        claim_required,
+        unclaimed_until_slot,
+    ) = _QUEUE.unpack_from(data)
+    terms = QueueTerms(
+        fee_floor_lamports,
+        min_deadline_slots,
+        max_deadline_slots,
+        lease_slots,
+        retention_slots,
+        max_body_len,
+        max_output_cap,
+        _bool("claim_required", claim_required),
     )
     return Queue(
         bump,
@@ -236,8 +261,8 @@ def decode_queue(data: bytes) -> Queue:
         _ascii("name", name.rstrip(b"\0")),
         operator_count,
         _bool("paused", paused),
-        QueueTerms(*terms, _bool("claim_required", claim_required)),
-        unclaimed,
+        terms,
+        unclaimed_until_slot,
     )
 
 
