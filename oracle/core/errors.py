@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 _CODE = re.compile(r"ORC-[A-Z]+-\d{3}")
 
@@ -19,6 +20,10 @@ class Verdict(Enum):
     RETRY = "retry"
     GIVE_UP = "give_up"
     UNKNOWN = "unknown"
+
+
+CATALOGUE: Final[dict[str, ErrorCode]] = {}
+"""Every code that has been declared so far, by its text: a row in the database stores the text alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class ErrorCode:
     def __post_init__(self) -> None:
         if not _CODE.fullmatch(self.code):
             raise ValueError(f"{self.code!r} is not of the form ORC-ROOM-NNN")
+        if CATALOGUE.setdefault(self.code, self) != self:
+            raise ValueError(f"{self.code} is declared twice")
 
     def __call__(self, detail: str = "", *, retry_after_seconds: float | None = None) -> OracleError:
         return OracleError(self, detail, retry_after_seconds=retry_after_seconds)
@@ -66,6 +73,11 @@ class OracleError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (self.error, self.detail, self.retry_after_seconds))
+
+
+def verdict_of(code: str | None) -> Verdict:
+    """What a stored code allows. One that this version does not know may be mended by another try."""
+    return CATALOGUE[code].verdict if code in CATALOGUE else Verdict.RETRY
 
 
 def _rebuild(error: ErrorCode, detail: str, retry_after_seconds: float | None) -> OracleError:

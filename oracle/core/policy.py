@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from oracle.core.errors import ErrorCode, OracleError
+from oracle.core.errors import ErrorCode, OracleError, Verdict
 from oracle.core.request import Flags, Reason, Request
 
 REQUESTER_DENIED = ErrorCode(
@@ -90,6 +90,39 @@ INPUT_UNSUPPORTED = ErrorCode(
     "Kind of input is not served",
     "The operator does not serve inputs of this kind, such as a data network that it has not configured.",
     "Ask with an inline input or an https URI.",
+)
+MODEL_SUBSTITUTED = ErrorCode(
+    "ORC-POLICY-014",
+    "Another model ran",
+    "The provider says that it ran another model than the one its route names.",
+    "Correct the route's `model`, or mark it `substitute = true` for requests that allow any model.",
+)
+OUTPUT_EMPTY = ErrorCode(
+    "ORC-POLICY-015",
+    "Output is empty or too large",
+    "The job ended with success, but without an answer or with one beyond the operator's limit.",
+    "See the provider's own record of the job.",
+    Verdict.RETRY,
+)
+JOB_TIMED_OUT = ErrorCode(
+    "ORC-POLICY-016",
+    "Job took too long",
+    "The job was still not done when the time-out of its route passed, and was cancelled.",
+    "Raise the route's `timeout_seconds`, or route the model elsewhere.",
+)
+PURCHASE_ABSENT = ErrorCode(
+    "ORC-POLICY-017",
+    "Purchase did not happen",
+    "The answer to a purchase was lost, and the provider has proven that it did not happen.",
+    "Nothing to do: it is made again.",
+    Verdict.RETRY,
+)
+BUDGET_EXHAUSTED = ErrorCode(
+    "ORC-POLICY-018",
+    "Daily budget is used up",
+    "The jobs of the last 24 hours have cost as much as the operator allows.",
+    "Raise `policy.daily_budget_lamports`, or wait: buying goes on by itself.",
+    Verdict.RETRY,
 )
 
 

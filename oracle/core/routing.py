@@ -96,3 +96,17 @@ def percentile(values: Sequence[float], share: float) -> float | None:
         return None
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def is_same_model(expected: str, reported: str) -> bool:
+    """Whether the model that a provider says it ran is the one its route names.
+
+    Providers report a path, a file name or a dated snapshot of the name they were given; anything else is another
+    model, and passing it off as the one that was asked for would break law 9.
+    """
+    want, got = _bare(expected), _bare(reported)
+    return got == want or (got.startswith(want) and got[len(want)] in "-@:.")
+
+
+def _bare(model: str) -> str:
+    return model.casefold().replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".gguf")

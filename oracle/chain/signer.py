@@ -1,0 +1,116 @@
+"""The operator's key: where it comes from, and the only object that may use it.
+
+`str(Keypair)` of solders is the secret key itself, so a keypair never leaves this module: what the daemon passes
+around is a `Signer`, whose repr shows the public key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+
+from oracle.core.errors import ErrorCode
+
+KEY_MISSING = ErrorCode(
+    "ORC-SIGNER-001",
+    "No operator key",
+    "The configuration names no key, or the file, variable or credential that it names does not exist.",
+    "Set operator.keypair, keypair_env or keypair_credential; `solana-keygen new` makes a key.",
+)
+KEY_INVALID = ErrorCode(
+    "ORC-SIGNER-002",
+    "Operator key cannot be read",
+    "The content is neither a JSON array of 64 numbers nor a base58 secret key, or its two halves disagree.",
+    "Point at the keypair file that `solana-keygen` wrote.",
+)
+KEY_EXPOSED = ErrorCode(
+    "ORC-SIGNER-003",
+    "Operator key is readable by others",
+    "The keypair file may be read or written by its group or by everyone on this machine.",
+    "Run `chmod 600` on the file, and consider the key known to whoever could read it.",
+)
+
+
+class Signer(Protocol):
+    """Signs transaction messages with one key. May be slow, as a remote one is: fetch the blockhash after `ready`."""
+
+    @property
+    def public_key(self) -> Pubkey: ...
+
+    async def ready(self) -> None: ...
+
+    async def sign(self, message: bytes) -> bytes: ...
+
+
+class KeypairSigner:
+    """A key held in this process."""
+
+    __slots__ = ("__keypair",)
+
+    def __init__(self, keypair: Keypair) -> None:
+        self.__keypair = keypair
+
+    @property
+    def public_key(self) -> Pubkey:
+        return self.__keypair.pubkey()
+
+    async def ready(self) -> None:
+        return None
+
+    async def sign(self, message: bytes) -> bytes:
+        return bytes(self.__keypair.sign_message(message))
+
+    def __repr__(self) -> str:
+        return f"KeypairSigner({self.public_key})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a signer is not pickled: it holds a secret")
+
+
+def from_file(path: Path) -> KeypairSigner:
+    """The key of a Solana CLI keypair file. Raises ORC-SIGNER-001 … 003."""
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise KEY_MISSING(f"{path}: {getattr(error, 'strerror', 'not text')}") from None
+    if stat.S_IMODE(mode) & 0o077:
+        raise KEY_EXPOSED(f"{path} has mode {stat.S_IMODE(mode):04o}")
+    return from_text(text, str(path))
+
+
+def from_environment(name: str) -> KeypairSigner:
+    """The key in an environment variable. Raises ORC-SIGNER-001 or 002."""
+    text = os.environ.get(name)
+    if not text:
+        raise KEY_MISSING(f"environment variable {name} is not set")
+    return from_text(text, f"environment variable {name}")
+
+
+def from_credential(name: str) -> KeypairSigner:
+    """The key in a systemd credential (`LoadCredential=`). Raises ORC-SIGNER-001 or 002."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if directory is None:
+        raise KEY_MISSING("CREDENTIALS_DIRECTORY is not set: not started by systemd with LoadCredential=")
+    try:
+        text = (Path(directory) / name).read_text()
+    except (OSError, UnicodeDecodeError):
+        raise KEY_MISSING(f"no systemd credential {name!r}") from None
+    return from_text(text, f"credential {name}")
+
+
+def from_text(text: str, origin: str) -> KeypairSigner:
+    """The key in `text`. `origin` names the place in errors, which never repeat the content."""
+    text = text.strip()
+    try:
+        if text.startswith("["):
+            return KeypairSigner(Keypair.from_bytes(bytes(json.loads(text))))
+        return KeypairSigner(Keypair.from_base58_string(text))
+    except Exception:  # solders raises several types, whose messages may quote the key
+        raise KEY_INVALID(origin) from None
