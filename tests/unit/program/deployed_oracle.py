@@ -165,6 +165,10 @@ class Deployment:
             PROGRAM_ID, request=request, operator_key=self.operator_keys.pubkey(), operator=self.operator, reason=6
         )
 
+    def close(self, request: Pubkey) -> Instruction:
+        requester = self.requester.pubkey()
+        return instructions.close_request(PROGRAM_ID, request=request, refund_to=requester, closer=requester)
+
 
 def signed(signer: Keypair, *wanted: Instruction) -> VersionedTransaction:
     message = MessageV0.try_compile(signer.pubkey(), list(wanted), [], Hash.default())

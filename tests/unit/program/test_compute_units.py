@@ -69,7 +69,7 @@ def life_without_claims() -> dict[str, int]:
     oracle = Deployment()
     oracle.create_queue()
     oracle.add_operator()
-    requester, operator_key = oracle.requester.pubkey(), oracle.operator_keys.pubkey()
+    operator_key = oracle.operator_keys.pubkey()
     recorded, rejected, expired, *pack = oracle.cheap_nonces(11)
     submit, *_ = [oracle.submit(nonce) for nonce in (recorded, rejected, expired, *pack)]
     long = oracle.submit(oracle.cheap_nonces(1, LONG_BODY)[0], LONG_BODY)
@@ -84,10 +84,7 @@ def life_without_claims() -> dict[str, int]:
             PROGRAM_ID, request=request, operator_key=operator_key, operator=oracle.operator, output=OUTPUT
         ),
     )
-    close = oracle.succeed(
-        oracle.requester,
-        instructions.close_request(PROGRAM_ID, request=request, refund_to=requester, closer=requester),
-    )
+    close = oracle.succeed(oracle.requester, oracle.close(request))
     reject = oracle.succeed(oracle.operator_keys, oracle.reject(oracle.request(rejected)))
     budget = [set_compute_unit_limit(1_400_000), set_compute_unit_price(1)]
     eight = oracle.succeed(oracle.operator_keys, *budget, *(oracle.record(oracle.request(nonce)) for nonce in pack))
