@@ -7,6 +7,7 @@ whatever that would get wrong, because a wrong layout does not fail: it decodes 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -61,10 +62,11 @@ def load(path: Path) -> Json:
         idl = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise IDL_UNUSABLE(f"{path}: {error}") from None
-    spec = idl.get("metadata", {}).get("spec") if isinstance(idl, dict) else None
-    if spec != "0.1.0":
-        raise IDL_UNUSABLE(f"{path} is of specification {spec}, not 0.1.0")
-    return dict(idl)
+    match idl:
+        case {"metadata": {"spec": "0.1.0"}}:
+            return dict(idl)
+        case _:
+            raise IDL_UNUSABLE(f"{path} does not say that it is of specification 0.1.0")
 
 
 def address_of(idl: Json) -> Pubkey:
@@ -82,7 +84,10 @@ def coder_of(idl: Json) -> Coder:
 
     legacy = to_legacy(idl)
     try:
-        return Coder(Idl.from_json(json.dumps(legacy)))
+        with warnings.catch_warnings():
+            # anchorpy's enums (sumtypes) still pass attrs an argument that it calls deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return Coder(Idl.from_json(json.dumps(legacy)))
     except Exception as error:
         raise IDL_UNUSABLE(f"anchorpy: {error}") from None
 
