@@ -1,0 +1,258 @@
+"""A `Compute` made of a synchronous chat API: an attempt is a single call, held in a task until it is fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
+
+from oracle.core.compute import (
+    Absent,
+    CannotTell,
+    Capabilities,
+    Chat,
+    Completion,
+    Found,
+    IdempotencyKey,
+    JobHandle,
+    JobState,
+    JobStatus,
+    Money,
+    Output,
+    Quote,
+    Recovery,
+    Task,
+)
+from oracle.core.errors import OracleError, Verdict
+from oracle.providers import errors
+from oracle.providers.model_names import is_same_model
+from oracle.providers.pricing import FREE, NO_RATES, PriceOf, Rates, token_cost_usd, token_quote, usd_to_lamports
+
+_MIB: Final = 1024 * 1024
+
+# A chat API ends a call itself when its time is over, and knows whether anything was sent. This ends one that does not.
+_GRACE_SECONDS: Final = 5.0
+
+_LIVE: Final = (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`concurrent_jobs` calls run at once, the others wait. Ended jobs are kept for a second fetch, as far as there is
+    room; one that was never fetched may be dropped `keep_seconds` after its end."""
+
+    concurrent_jobs: int = 8
+    kept_jobs: int = 1000
+    kept_bytes: int = 64 * _MIB
+    keep_seconds: float = 3600.0
+
+
+class ChatCompute:
+    """Implements `Compute`. `chat` is public: the gateway streams from it, and `close` closes it.
+
+    Jobs live in memory, so a restart forgets them. A handle that is not known is LOST, never FAILED: its call may have
+    been paid for (law 5). `accepted_models` maps a model to other names under which it may answer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        chat: Chat,
+        *,
+        recovery: Recovery = Recovery.NEITHER,
+        price_of: PriceOf = FREE,
+        rates: Rates = NO_RATES,
+        limits: Limits = Limits(),
+        accepted_models: Mapping[str, Collection[str]] = MappingProxyType({}),
+        check_model: bool = True,
+        balance: Callable[[], Awaitable[Money | None]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.chat = chat
+        self.capabilities = Capabilities(recovery=recovery, cancel=True, stream=True)
+        self._price_of = price_of
+        self._rates = rates
+        self._limits = limits
+        self._accepted_models = accepted_models
+        self._check_model = check_model
+        self._balance = balance
+        self._clock = clock
+        self._now = now
+        self._turns = asyncio.Semaphore(limits.concurrent_jobs)
+        self._jobs: dict[str, _Job] = {}
+
+    async def quote(self, task: Task) -> Quote:
+        return token_quote(task, await self._price_of(task.model), self._rates)
+
+    async def submit(self, task: Task, key: IdempotencyKey) -> JobHandle:
+        """Start the call and return at once. The same key again is the same call, unless that one is lost."""
+        known = self._jobs.get(key)
+        if known is not None and known.status.state is not JobState.LOST:
+            return known.handle
+        self._jobs.pop(key, None)
+        self._make_room()
+        job = _Job(JobHandle(self.name, key))
+        self._jobs[key] = job
+        job.runner = asyncio.create_task(self._run(job, task), name=f"{self.name} {key}")
+        return job.handle
+
+    async def find(self, key: IdempotencyKey) -> Found | Absent | CannotTell:
+        """Found in this process's memory, or cannot tell: a chat API has no look-up."""
+        known = self._jobs.get(key)
+        if known is not None and known.status.state is not JobState.LOST:
+            return Found(known.handle)
+        return CannotTell(f"{self.name} answers synchronously and allows no look-up")
+
+    async def poll(self, handles: Sequence[JobHandle]) -> Mapping[JobHandle, JobStatus]:
+        return {handle: self._status(handle) for handle in handles}
+
+    async def fetch(self, handle: JobHandle) -> Output:
+        """The output of a job that succeeded, as often as wanted. Raises ORC-PROVIDER-020 for any other."""
+        job = self._jobs.get(handle.job_id)
+        if job is None or job.output is None:
+            raise errors.JOB_UNKNOWN(f"{self.name} holds no output of job {handle.job_id}")
+        job.delivered = True
+        return job.output
+
+    async def cancel(self, handle: JobHandle) -> None:
+        """Cut the call. The provider may bill what it made so far; a job that has ended, or is not known, stays so."""
+        job = self._jobs.get(handle.job_id)
+        if job is not None:
+            await self._cut([job])
+
+    async def balance(self) -> Money | None:
+        return await self._balance() if self._balance else None
+
+    async def models(self) -> Sequence[str]:
+        return await self.chat.models()
+
+    async def close(self) -> None:
+        """Cut every call and close the chat API."""
+        await self._cut(list(self._jobs.values()))
+        await self.chat.close()
+
+    async def _run(self, job: _Job, task: Task) -> None:
+        """Take one job to its end. Nothing escapes: what went wrong becomes the job's status."""
+        try:
+            output = await self._call(job, task)
+            job.end(JobStatus(JobState.SUCCEEDED), self._clock(), output)
+        except OracleError as error:
+            state = JobState.LOST if error.verdict is Verdict.UNKNOWN else JobState.FAILED
+            job.end(JobStatus(state, error, str(error)), self._clock())
+        except asyncio.CancelledError:
+            job.end(JobStatus(JobState.CANCELLED), self._clock())
+            raise
+        except Exception as error:
+            # The call may have gone out. The type alone is told: a message could hold the prompt.
+            lost = errors.NO_ANSWER(f"{self.name}: unexpected {type(error).__name__}")
+            job.end(JobStatus(JobState.LOST, lost, str(lost)), self._clock())
+
+    async def _call(self, job: _Job, task: Task) -> Output:
+        deadline = self._clock() + task.timeout_seconds
+        try:
+            async with asyncio.timeout(task.timeout_seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise errors.NOT_SENT(f"{self.name}: no free place in {task.timeout_seconds:g} s") from None
+        try:
+            job.status = JobStatus(JobState.RUNNING)
+            started_at = self._now()
+            remaining = max(0.0, deadline - self._clock())
+            try:
+                async with asyncio.timeout(remaining + _GRACE_SECONDS):
+                    completion = await self.chat.complete(replace(task, timeout_seconds=remaining))
+            except TimeoutError:
+                raise errors.NO_ANSWER(f"{self.name}: no answer in {task.timeout_seconds:g} s") from None
+        finally:
+            self._turns.release()
+        self._check(task, completion)
+        return await self._output(task, completion, started_at)
+
+    def _check(self, task: Task, completion: Completion) -> None:
+        if self._check_model and not is_same_model(
+            task.model, completion.model, self._accepted_models.get(task.model, ())
+        ):
+            raise errors.MODEL_SUBSTITUTED(f"{self.name}: asked {task.model!r}, answered {completion.model[:80]!r}")
+        # Cut at the limit the requester set is what was asked for; cut before it is not.
+        tokens = completion.output_tokens
+        if completion.finish_reason == "length" and tokens is not None and tokens < task.max_output_tokens:
+            raise errors.ANSWER_CUT(f"{self.name}: {tokens} of {task.max_output_tokens} tokens")
+
+    async def _output(self, task: Task, completion: Completion, started_at: float) -> Output:
+        cost, lamports = await self._cost(task.model, completion)
+        return Output(
+            content=completion.text.encode(),
+            model_run=completion.model,
+            cost=cost,
+            cost_lamports=lamports,
+            input_tokens=completion.input_tokens,
+            output_tokens=completion.output_tokens,
+            started_at=started_at,
+            finished_at=self._now(),
+        )
+
+    async def _cost(self, model: str, completion: Completion) -> tuple[Money | None, int | None]:
+        """The final cost, where the provider counted tokens and the price is known. It never fails a paid answer."""
+        if completion.input_tokens is None or completion.output_tokens is None:
+            return None, None
+        try:
+            price = await self._price_of(model)
+            usd = token_cost_usd(price, completion.input_tokens, completion.output_tokens)
+            return Money(float(usd), "USD"), usd_to_lamports(usd, self._rates)
+        except OracleError:
+            return None, None
+
+    async def _cut(self, jobs: Sequence[_Job]) -> None:
+        runners = [job.runner for job in jobs if job.runner is not None]
+        for runner in runners:
+            runner.cancel()
+        if runners:
+            await asyncio.wait(runners)
+        for job in jobs:
+            # A task cancelled before its first step never runs, so it cannot have said so itself.
+            if job.status.state in _LIVE:
+                job.end(JobStatus(JobState.CANCELLED), self._clock())
+
+    def _status(self, handle: JobHandle) -> JobStatus:
+        job = self._jobs.get(handle.job_id)
+        if job is None:
+            lost = errors.JOB_UNKNOWN(f"{self.name} holds no job {handle.job_id}")
+            return JobStatus(JobState.LOST, lost, str(lost))
+        # A failure is delivered once it has been told, an answer once it has been fetched.
+        job.delivered = job.delivered or job.status.state not in (*_LIVE, JobState.SUCCEEDED)
+        return job.status
+
+    def _make_room(self) -> None:
+        """Forget delivered jobs until one more fits, oldest first. An answer nobody fetched is paid for: it stays."""
+        while len(self._jobs) >= self._limits.kept_jobs or self._kept_bytes() >= self._limits.kept_bytes:
+            victim = next((key for key, job in self._jobs.items() if self._may_forget(job)), None)
+            if victim is None:
+                raise errors.BUSY(f"{self.name} holds {len(self._jobs)} jobs", retry_after_seconds=1.0)
+            del self._jobs[victim]
+
+    def _may_forget(self, job: _Job) -> bool:
+        if job.ended_at is None:
+            return False
+        return job.delivered or self._clock() - job.ended_at > self._limits.keep_seconds
+
+    def _kept_bytes(self) -> int:
+        return sum(len(job.output.content) for job in self._jobs.values() if job.output is not None)
+
+
+@dataclass(slots=True)
+class _Job:
+    handle: JobHandle
+    status: JobStatus = field(default_factory=lambda: JobStatus(JobState.QUEUED))
+    output: Output | None = None
+    runner: asyncio.Task[None] | None = None
+    ended_at: float | None = None
+    delivered: bool = False
+
+    def end(self, status: JobStatus, at: float, output: Output | None = None) -> None:
+        self.status, self.ended_at, self.output = status, at, output
+        self.runner = None

@@ -1,0 +1,154 @@
+"""Error codes of the providers room: everything a network or its adapter can do wrong, and what may be done next."""
+
+from __future__ import annotations
+
+from oracle.core.errors import ErrorCode, Verdict
+
+UNREACHABLE = ErrorCode(
+    "ORC-PROVIDER-001",
+    "Provider cannot be reached",
+    "No connection could be made, so nothing was sent: a wrong address, an unknown name, a closed port, TLS.",
+    "It is tried again. If it lasts, check `base_url` and the network of this machine.",
+    Verdict.RETRY,
+)
+UNAVAILABLE = ErrorCode(
+    "ORC-PROVIDER-002",
+    "Provider is unavailable",
+    "The provider answered that it cannot serve now (overloaded, loading a model, an internal error).",
+    "It is tried again. If it lasts, look at the provider's status page, or add a fallback to the route.",
+    Verdict.RETRY,
+)
+RATE_LIMITED = ErrorCode(
+    "ORC-PROVIDER-003",
+    "Provider limits the rate",
+    "More calls were made than this key or address is allowed.",
+    "It is tried again later. Lower `requests_per_second` or `max_concurrent_jobs`, or ask for a higher limit.",
+    Verdict.RETRY,
+)
+NO_ANSWER = ErrorCode(
+    "ORC-PROVIDER-004",
+    "Answer lost after the call was sent",
+    "The connection timed out, was cut, or carried something unreadable after a call that spends money had gone out.",
+    "Nothing to do by hand: it counts as a purchase that may have happened until a look-up says otherwise.",
+    Verdict.UNKNOWN,
+)
+UNREADABLE_ANSWER = ErrorCode(
+    "ORC-PROVIDER-005",
+    "Unreadable answer",
+    "A call that may be repeated at will was answered with HTML, broken JSON or fields that are not as documented.",
+    "It is tried again. If it lasts, `base_url` points at something else than the provider's API.",
+    Verdict.RETRY,
+)
+ANSWER_TOO_LARGE = ErrorCode(
+    "ORC-PROVIDER-006",
+    "Answer too large",
+    "The answer is larger than this adapter reads into memory.",
+    "Ask for fewer output tokens, or raise `max_answer_bytes`.",
+)
+CREDENTIALS_REFUSED = ErrorCode(
+    "ORC-PROVIDER-007",
+    "Credentials refused",
+    "The API key is wrong, revoked, expired, or not valid at this address.",
+    "Make a new key at the provider and put it where `api_key_file`, `api_key_env` or `api_key` says.",
+)
+NOT_PERMITTED = ErrorCode(
+    "ORC-PROVIDER-008",
+    "Not permitted",
+    "The key is valid, but may not do this: a missing scope, a model or a market it is not allowed to use.",
+    "Give the key the scope that is named, or choose another model or market.",
+)
+OUT_OF_CREDIT = ErrorCode(
+    "ORC-PROVIDER-009",
+    "Out of credit",
+    "The account has no credit left, or the key has reached its spending limit.",
+    "Top up the account, or raise the key's limit.",
+)
+MODEL_UNAVAILABLE = ErrorCode(
+    "ORC-PROVIDER-010",
+    "Model not available",
+    "The provider does not offer this model, no longer offers it, or not to this key.",
+    "Ask `oracle doctor` which models the provider offers, and correct the route.",
+)
+REQUEST_REFUSED = ErrorCode(
+    "ORC-PROVIDER-011",
+    "Request refused",
+    "The provider says that the request itself is wrong: a parameter, its length, its form.",
+    "Repeating it cannot help. The detail names what the provider objected to.",
+)
+WRONG_ADDRESS = ErrorCode(
+    "ORC-PROVIDER-012",
+    "Wrong address",
+    "The address answers with a redirect, or is none. Redirects are not followed: they would carry the key elsewhere.",
+    "Correct `base_url`.",
+)
+BUSY = ErrorCode(
+    "ORC-PROVIDER-013",
+    "Too many unfinished jobs",
+    "The adapter holds as many unfetched jobs as it may keep in memory, so it accepted no other.",
+    "It is tried again. Raise `max_kept_jobs` if it lasts.",
+    Verdict.RETRY,
+)
+NOT_SENT = ErrorCode(
+    "ORC-PROVIDER-014",
+    "Never sent",
+    "The time allowed for the job ran out while it waited for its turn, before anything was sent.",
+    "It is tried again. Raise `requests_per_second` or `max_concurrent_jobs`, or spread the load over more providers.",
+    Verdict.RETRY,
+)
+ANSWER_REFUSED = ErrorCode(
+    "ORC-PROVIDER-015",
+    "Model refused to answer",
+    "A content filter stopped the answer, the model declined, or it called a tool instead of answering.",
+    "The requester has to ask something else, or another model.",
+)
+ANSWER_CUT = ErrorCode(
+    "ORC-PROVIDER-016",
+    "Answer cut short",
+    "The model stopped before the tokens it was allowed: its context was full, or reasoning used them all.",
+    "Allow more output tokens, shorten the input, or use a model with a larger context.",
+)
+ANSWER_EMPTY = ErrorCode(
+    "ORC-PROVIDER-017",
+    "Empty answer",
+    "The model finished without a word.",
+    "It is tried again. If it lasts, the model does not suit the prompt.",
+    Verdict.RETRY,
+)
+ANSWER_INCOMPLETE = ErrorCode(
+    "ORC-PROVIDER-018",
+    "Incomplete answer",
+    "The answer carries no text, or does not say that it is finished, so it must not be hashed or paid for.",
+    "It is tried again. If it lasts, the server does not follow the OpenAI wire format.",
+    Verdict.RETRY,
+)
+MODEL_SUBSTITUTED = ErrorCode(
+    "ORC-PROVIDER-019",
+    "Another model answered",
+    "The model named in the answer is not the model that was asked for.",
+    "If both names mean the same model, add the returned name to `accepted_models`; else choose another provider.",
+)
+JOB_UNKNOWN = ErrorCode(
+    "ORC-PROVIDER-020",
+    "Job not known here",
+    "The adapter holds no such job, or none that has succeeded: it was started by an earlier process, or dropped.",
+    "Nothing to do by hand: it counts as a purchase that may have happened.",
+    Verdict.UNKNOWN,
+)
+PRICE_UNKNOWN = ErrorCode(
+    "ORC-PROVIDER-021",
+    "Price not known",
+    "A cost cannot be stated in lamports: the price of SOL, of NOS or of the model is not known.",
+    "Set `sol_usd` (and `nos_usd` for Nosana) under `[prices]`, and the model's price at the provider.",
+)
+SECRET_MISSING = ErrorCode(
+    "ORC-PROVIDER-022",
+    "Secret missing",
+    "The file or environment variable that should hold a provider's secret is not there, or is empty.",
+    "Create it, or correct the `…_file` or `…_env` option that names it.",
+)
+SETTINGS_INVALID = ErrorCode(
+    "ORC-PROVIDER-023",
+    "Provider settings are wrong",
+    "An option of the provider is unknown, missing, or out of range.",
+    "Correct the option that the detail names; `oracle.example.toml` lists them all.",
+)

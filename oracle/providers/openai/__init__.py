@@ -1,0 +1,1 @@
+"""Any server that speaks the OpenAI wire format: hosted fallbacks, vLLM, Ollama, llama.cpp."""

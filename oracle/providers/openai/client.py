@@ -1,0 +1,83 @@
+"""`Chat` over HTTP for any OpenAI-compatible server, and embeddings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Final
+
+from oracle.core.compute import Completion, Task
+from oracle.providers import sse
+from oracle.providers.http import Http
+from oracle.providers.openai import wire
+from oracle.providers.openai.wire import Dictation, Embeddings
+
+MODELS_SECONDS: Final = 30.0
+
+
+class OpenAIChat:
+    """`http` is closed with it. A call is never repeated here: the wire format has no idempotency key (§3.2)."""
+
+    def __init__(self, http: Http, dictation: Dictation = wire.PLAIN) -> None:
+        self._http = http
+        self._dictation = dictation
+
+    async def complete(self, task: Task) -> Completion:
+        """One answer, within `task.timeout_seconds`. `model` is the name the server returns, not the one asked for."""
+        private = _texts(task)
+        answer = await self._http.call(
+            "POST",
+            "chat/completions",
+            json=wire.chat_body(task, self._dictation, stream=False),
+            repeatable=False,
+            seconds=task.timeout_seconds,
+            private=private,
+        )
+        return wire.read_completion(self._http.json(answer, repeatable=False), private)
+
+    def stream(self, task: Task) -> AsyncIterator[str]:
+        """The answer in pieces. Raises after the last one unless the server said that the answer is finished."""
+        return self._pieces(task)
+
+    async def streamed(self, task: Task) -> AsyncGenerator[str | Completion, None]:
+        """The answer in pieces, and at its end the whole completion with its token counts."""
+        private = _texts(task)
+        reader = wire.ChunkReader(private)
+        body = wire.chat_body(task, self._dictation, stream=True)
+        pieces = self._http.stream("chat/completions", json=body, seconds=task.timeout_seconds, private=private)
+        async with contextlib.aclosing(pieces):
+            async for data in sse.events(pieces):
+                if text := reader.feed(data):
+                    yield text
+        yield reader.completed()
+
+    async def models(self) -> Sequence[str]:
+        answer = await self._http.call("GET", "models", repeatable=True, seconds=MODELS_SECONDS)
+        names = wire.read_models(self._http.json(answer, repeatable=True))
+        if names is None:
+            raise self._http.unreadable("no list of models", repeatable=True)
+        return names
+
+    async def embed(self, model: str, texts: Sequence[str], *, seconds: float = 60.0) -> Embeddings:
+        """One vector per text."""
+        body = {"model": model, "input": list(texts), "encoding_format": "float"}
+        answer = await self._http.call(
+            "POST", "embeddings", json=body, repeatable=False, seconds=seconds, private=tuple(texts)
+        )
+        embeddings = wire.read_embeddings(self._http.json(answer, repeatable=False), len(texts))
+        if embeddings is None:
+            raise self._http.unreadable("not one vector per text", repeatable=False)
+        return embeddings
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def _pieces(self, task: Task) -> AsyncGenerator[str, None]:
+        async with contextlib.aclosing(self.streamed(task)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    yield piece
+
+
+def _texts(task: Task) -> tuple[str, ...]:
+    return tuple(message.content for message in task.messages)

@@ -1,0 +1,211 @@
+"""The OpenAI wire format: bodies we send, answers we read. No I/O. Source: specs/openai_compatible.md §2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import orjson
+
+from oracle.core.compute import Completion, Task
+from oracle.core.errors import OracleError
+from oracle.providers import errors
+from oracle.providers.failures import Complaint, error_of, read_complaint
+
+TokenLimitField = Literal["max_tokens", "max_completion_tokens"]
+
+# What servers say for "the model ended its answer". An empty or missing reason proves nothing, nor does [DONE].
+_ENDED: Final = frozenset({"stop", "eos", "end_turn", "stop_sequence"})
+_DECLINED: Final = frozenset({"content_filter", "tool_calls", "function_call"})
+# Seeds on chain have 64 bits; llama.cpp takes 32 and reads -1 as random.
+_SEED_MASK: Final = 0x7FFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Dictation:
+    """How a server wants to be asked. `extra` is merged into every chat body and wins over what is there."""
+
+    token_limit_field: TokenLimitField = "max_tokens"
+    send_sampling: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+PLAIN: Final = Dictation()
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector per text, in the order of the texts."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model: str
+    input_tokens: int | None = None
+
+
+def chat_body(task: Task, dictation: Dictation, *, stream: bool) -> dict[str, Any]:
+    """The body of `POST /chat/completions`. Sampling is spelled out: servers default to values of their own."""
+    body: dict[str, Any] = {
+        "model": task.model,
+        "messages": [{"role": message.role, "content": message.content} for message in task.messages],
+        dictation.token_limit_field: task.max_output_tokens,
+        "stream": stream,
+    }
+    if dictation.send_sampling:
+        body |= {"temperature": task.temperature, "top_p": 1, "seed": task.seed & _SEED_MASK}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    return body | dict(dictation.extra)
+
+
+def read_completion(body: Any, private: Sequence[str] = ()) -> Completion:
+    """A finished completion. Raises for what §2.2 calls REFUSED, TOOL, EMPTY, MALFORMED, and for errors sent as 200."""
+    _raise_if_error(body, private)
+    choice = _first_choice(body)
+    message = choice.get("message") if choice else None
+    if choice is None or not isinstance(message, dict):
+        raise errors.ANSWER_INCOMPLETE("no choice with a message")
+    answer = _Answer(
+        text=_string(message.get("content")),
+        refused=bool(message.get("refusal")),
+        finish_reason=_string(choice.get("finish_reason")),
+        model=_string(body.get("model")),
+        response_id=_string(body.get("id")),
+        reasoned=bool(message.get("reasoning") or message.get("reasoning_content")),
+    )
+    answer.count(body.get("usage"))
+    return answer.completed()
+
+
+class ChunkReader:
+    """A streamed completion, chunk by chunk. Only a `finish_reason` proves its end."""
+
+    def __init__(self, private: Sequence[str] = ()) -> None:
+        self._private = private
+        self._answer = _Answer()
+        self._texts: list[str] = []
+
+    def feed(self, data: str) -> str:
+        """The piece of text in one event's data; empty for a chunk without text, and for `[DONE]`."""
+        if data.strip() == "[DONE]":
+            return ""
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            raise errors.ANSWER_INCOMPLETE("a chunk of the stream is not JSON") from None
+        _raise_if_error(chunk, self._private)
+        answer = self._answer
+        answer.model = _string(chunk.get("model")) or answer.model
+        answer.response_id = answer.response_id or _string(chunk.get("id"))
+        # The last usage counts: some servers send it cumulatively with every chunk.
+        answer.count(chunk.get("usage"))
+        choice = _first_choice(chunk)
+        if choice is None:
+            return ""
+        answer.finish_reason = _string(choice.get("finish_reason")) or answer.finish_reason
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return ""
+        answer.refused = answer.refused or bool(delta.get("refusal"))
+        answer.reasoned = answer.reasoned or bool(delta.get("reasoning") or delta.get("reasoning_content"))
+        text = _string(delta.get("content"))
+        self._texts.append(text)
+        return text
+
+    def completed(self) -> Completion:
+        """The whole completion, once the stream has ended. Raises as `read_completion` does."""
+        self._answer.text = "".join(self._texts)
+        return self._answer.completed()
+
+
+def read_models(body: Any) -> tuple[str, ...] | None:
+    """Model ids of `GET /models`; None where the body is not such a list."""
+    data = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(data, list):
+        return None
+    return tuple(item["id"] for item in data if isinstance(item, dict) and isinstance(item.get("id"), str))
+
+
+def read_embeddings(body: Any, texts: int) -> Embeddings | None:
+    """Vectors of `POST /embeddings`, put in the order of the texts; None where one is missing or not a vector."""
+    data = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(data, list):
+        return None
+    found: dict[int, tuple[float, ...]] = {}
+    for item in data:
+        vector = item.get("embedding") if isinstance(item, dict) else None
+        if not isinstance(vector, list) or not vector or not all(isinstance(x, int | float) for x in vector):
+            return None
+        found[item.get("index", -1)] = tuple(float(x) for x in vector)
+    if set(found) != set(range(texts)):
+        return None
+    usage = body.get("usage")
+    tokens = _whole(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
+    return Embeddings(tuple(found[at] for at in range(texts)), _string(body.get("model")), tokens)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What has been read of an answer so far. Reasoning is noticed, never merged into the text."""
+
+    text: str = ""
+    refused: bool = False
+    finish_reason: str = ""
+    model: str = ""
+    response_id: str = ""
+    reasoned: bool = False
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    def count(self, usage: Any) -> None:
+        if not isinstance(usage, dict):
+            return
+        self.input_tokens = _whole(usage.get("prompt_tokens"), self.input_tokens)
+        self.output_tokens = _whole(usage.get("completion_tokens"), self.output_tokens)
+
+    def completed(self) -> Completion:
+        if self.refused or self.finish_reason in _DECLINED:
+            raise errors.ANSWER_REFUSED(f"finish_reason {self.finish_reason}" if not self.refused else "refusal")
+        if self.finish_reason != "length" and self.finish_reason not in _ENDED:
+            raise errors.ANSWER_INCOMPLETE(f"finish_reason {self.finish_reason[:32]!r}")
+        if not self.text:
+            if self.finish_reason == "length":
+                raise errors.ANSWER_CUT("reasoning used all tokens" if self.reasoned else "no text within the limit")
+            raise errors.ANSWER_EMPTY(f"finish_reason {self.finish_reason}")
+        return Completion(
+            text=self.text,
+            model=self.model,
+            finish_reason=self.finish_reason,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            response_id=self.response_id,
+        )
+
+
+def _raise_if_error(body: Any, private: Sequence[str]) -> None:
+    """Raise for a body that is no completion; servers also send errors with HTTP 200, above all inside streams."""
+    if not isinstance(body, dict):
+        raise errors.ANSWER_INCOMPLETE("not a JSON object")
+    if body.get("error") or ("detail" in body and "choices" not in body):
+        raise _error_sent_as_success(body, private)
+
+
+def _error_sent_as_success(body: dict[str, Any], private: Sequence[str]) -> OracleError:
+    complaint: Complaint = read_complaint(orjson.dumps(body))
+    status = int(complaint.code) if complaint.code.isdigit() and 400 <= int(complaint.code) < 600 else 500
+    return error_of(status, {}, orjson.dumps(body), repeatable=False, now=0.0, private=private)
+
+
+def _first_choice(body: dict[str, Any]) -> dict[str, Any] | None:
+    choices = body.get("choices")
+    if not isinstance(choices, list):
+        return None
+    return next((choice for choice in choices if isinstance(choice, dict) and choice.get("index", 0) == 0), None)
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: Any, otherwise: int | None = None) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise

@@ -1,0 +1,90 @@
+"""What a job costs in lamports, from prices in USD or NOS and the configured price of SOL. Pure, rounded up."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import Final
+
+from oracle.core.compute import Money, Quote, Task
+from oracle.providers import errors
+
+LAMPORTS_PER_SOL: Final = 1_000_000_000
+_MILLION: Final = Decimal(1_000_000)
+
+# English has about four bytes a token, code and other scripts fewer: three err on the dear side, as a quote should.
+_BYTES_PER_TOKEN: Final = 3
+_TOKENS_PER_MESSAGE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """USD for one SOL and one NOS. None where the operator has not said: then only what is free can be quoted."""
+
+    sol_usd: Decimal | None = None
+    nos_usd: Decimal | None = None
+
+
+NO_RATES: Final = Rates()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrice:
+    """USD per million tokens."""
+
+    input: Decimal = Decimal(0)
+    output: Decimal = Decimal(0)
+
+
+PriceOf = Callable[[str], Awaitable[TokenPrice]]
+"""The price of a model, by the provider's own name of it. Raises `OracleError` where it is not known."""
+
+
+def fixed(price: TokenPrice) -> PriceOf:
+    """The same price for every model."""
+
+    async def price_of(model: str) -> TokenPrice:
+        return price
+
+    return price_of
+
+
+FREE: Final = fixed(TokenPrice())
+
+
+def token_quote(task: Task, price: TokenPrice, rates: Rates) -> Quote:
+    """What `task` costs at most: all its output tokens, and its input counted generously."""
+    usd = token_cost_usd(price, estimated_input_tokens(task), task.max_output_tokens)
+    return usd_quote(usd, rates)
+
+
+def estimated_input_tokens(task: Task) -> int:
+    size = sum(len(message.content.encode()) for message in task.messages)
+    return -(-size // _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE * (len(task.messages) + 1)
+
+
+def token_cost_usd(price: TokenPrice, input_tokens: int, output_tokens: int) -> Decimal:
+    return (price.input * input_tokens + price.output * output_tokens) / _MILLION
+
+
+def usd_quote(usd: Decimal, rates: Rates, expected_seconds: float | None = None) -> Quote:
+    return Quote(usd_to_lamports(usd, rates), Money(float(usd), "USD"), expected_seconds)
+
+
+def usd_to_lamports(usd: Decimal, rates: Rates) -> int:
+    """Lamports worth `usd`. Raises ORC-PROVIDER-021 for anything but nothing where the price of SOL is not known."""
+    if usd == 0:
+        return 0
+    if rates.sol_usd is None:
+        raise errors.PRICE_UNKNOWN("sol_usd is not configured")
+    return int((usd / rates.sol_usd * LAMPORTS_PER_SOL).to_integral_value(ROUND_CEILING))
+
+
+def nos_to_usd(nos: Decimal, rates: Rates) -> Decimal:
+    """Raises ORC-PROVIDER-021 where the price of NOS is not known."""
+    if nos == 0:
+        return Decimal(0)
+    if rates.nos_usd is None:
+        raise errors.PRICE_UNKNOWN("nos_usd is not configured")
+    return nos * rates.nos_usd

@@ -1,0 +1,107 @@
+"""From settings to a working provider."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import httpx
+from pydantic import Field, TypeAdapter, ValidationError
+
+from oracle.core.compute import Compute, Recovery
+from oracle.providers import errors
+from oracle.providers.chat import ChatCompute, Limits
+from oracle.providers.http import Http, Timeouts
+from oracle.providers.openai.client import OpenAIChat
+from oracle.providers.openai.wire import Dictation
+from oracle.providers.pace import Pace
+from oracle.providers.pricing import FREE, NO_RATES, PriceOf, Rates, TokenPrice
+from oracle.providers.secrets import read_secret
+from oracle.providers.settings import ModelPrice, OpenAISettings
+
+ProviderSettings = Annotated[OpenAISettings, Field(discriminator="kind")]
+"""One `[providers.NAME]` table of the configuration."""
+
+_SETTINGS: TypeAdapter[ProviderSettings] = TypeAdapter(ProviderSettings)
+
+# What a server would otherwise take from its own defaults or the model's files (openai_compatible.md §6).
+_UNDO_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "vllm": {"top_k": -1, "min_p": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0},
+    "llamacpp": {"top_k": 0, "min_p": 0, "repeat_penalty": 1, "cache_prompt": False},
+}
+
+
+def parse(settings: Mapping[str, Any]) -> ProviderSettings:
+    """Checked settings. Raises ORC-PROVIDER-023, which names the option and never repeats its value."""
+    try:
+        return _SETTINGS.validate_python(settings)
+    except ValidationError as error:
+        findings = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise errors.SETTINGS_INVALID(findings) from None
+
+
+def build(
+    name: str,
+    settings: ProviderSettings | Mapping[str, Any],
+    *,
+    rates: Rates = NO_RATES,
+    transport: httpx.AsyncBaseTransport | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Compute:
+    """The provider called `name`. `transport` replaces the network in tests. Raises ORC-PROVIDER-012, 022 or 023."""
+    checked = parse(settings) if isinstance(settings, Mapping) else settings
+    return _openai(name, checked, rates, transport, environ)
+
+
+def _openai(
+    name: str,
+    settings: OpenAISettings,
+    rates: Rates,
+    transport: httpx.AsyncBaseTransport | None,
+    environ: Mapping[str, str],
+) -> ChatCompute:
+    key = read_secret("api_key", settings.api_key, settings.api_key_file, settings.api_key_env, environ)
+    headers = {
+        "Authorization": f"Bearer {key}" if key else None,
+        "OpenAI-Organization": settings.organization,
+        "OpenAI-Project": settings.project,
+    }
+    http = Http(
+        name,
+        settings.base_url,
+        pace=Pace(per_second=settings.requests_per_second, at_once=settings.max_concurrent_jobs + 4),
+        headers={header: value for header, value in headers.items() if value},
+        secrets=(key,) if key else (),
+        timeouts=Timeouts(connect=settings.connect_seconds, silence=settings.silence_seconds),
+        max_answer_bytes=settings.max_answer_bytes,
+        transport=transport,
+    )
+    by_server: dict[str, Any] = {"openai": "max_completion_tokens"}
+    dictation = Dictation(
+        token_limit_field=settings.token_limit_field or by_server.get(settings.server, "max_tokens"),
+        send_sampling=settings.send_sampling,
+        extra={**_UNDO_DEFAULTS.get(settings.server, {}), **settings.extra_body},
+    )
+    return ChatCompute(
+        name,
+        OpenAIChat(http, dictation),
+        recovery=Recovery.REPEAT if settings.free else Recovery.NEITHER,
+        price_of=FREE if settings.free else _listed(settings.model_prices),
+        rates=rates,
+        limits=Limits(concurrent_jobs=settings.max_concurrent_jobs, kept_jobs=settings.max_kept_jobs),
+        accepted_models=settings.accepted_models,
+        check_model=settings.check_model,
+    )
+
+
+def _listed(prices: Mapping[str, ModelPrice]) -> PriceOf:
+    """Prices as configured. A model that is not listed has none: nothing is bought at a price nobody knows."""
+
+    async def price_of(model: str) -> TokenPrice:
+        price = prices.get(model)
+        if price is None:
+            raise errors.PRICE_UNKNOWN(f"model {model!r} is not under model_prices")
+        return TokenPrice(price.input_usd_per_million_tokens, price.output_usd_per_million_tokens)
+
+    return price_of

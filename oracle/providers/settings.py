@@ -1,0 +1,69 @@
+"""Every option of every provider, as `[providers.NAME]` of the configuration holds them; `kind` tells them apart."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    """A misspelled option is an error, and a secret in a refused one is not repeated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ModelPrice(_Strict):
+    input_usd_per_million_tokens: Usd = Field(description="USD for a million input tokens")
+    output_usd_per_million_tokens: Usd = Field(description="USD for a million output tokens, reasoning included")
+
+
+class _Remote(_Strict):
+    """Options of every provider that is called over HTTP."""
+
+    api_key: SecretStr | None = Field(None, description="API key. Prefer `api_key_file` or `api_key_env`")
+    api_key_file: Path | None = Field(None, description="File that holds the API key, such as a systemd credential")
+    api_key_env: str | None = Field(None, description="Environment variable that holds the API key")
+    requests_per_second: float | None = Field(None, gt=0, description="Most calls in a second; none means no limit")
+    max_concurrent_jobs: int = Field(8, ge=1, le=10_000, description="Most jobs of this provider running at once")
+    max_answer_bytes: int = Field(8_388_608, ge=1024, description="Largest answer read into memory")
+    connect_seconds: float = Field(5.0, gt=0, description="Longest wait for a connection")
+    silence_seconds: float = Field(300.0, gt=0, description="Longest wait for the next bytes of an answer")
+
+
+class _Chatting(_Remote):
+    """Options of every provider with a chat API."""
+
+    model_prices: dict[str, ModelPrice] = Field(
+        default_factory=dict, description="Price of each model, by the provider's own name of it"
+    )
+    accepted_models: dict[str, list[str]] = Field(
+        default_factory=dict, description="Other names under which a model may answer, such as an alias of the server"
+    )
+    check_model: bool = Field(True, description="Refuse an answer in which the server names another model")
+    max_kept_jobs: int = Field(1000, ge=1, description="Most jobs held in memory, ended ones included")
+
+
+class OpenAISettings(_Chatting):
+    """Any OpenAI-compatible server: a hosted fallback, vLLM, Ollama, llama.cpp."""
+
+    kind: Literal["openai"] = "openai"
+    base_url: str = Field("https://api.openai.com/v1", description="Address up to and including `/v1`")
+    server: Literal["openai", "vllm", "ollama", "llamacpp", "other"] = Field(
+        "other",
+        description="What runs there: decides how the output limit is named and which sampling defaults to undo",
+    )
+    token_limit_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+        None, description="Name of the output limit; none means what `server` wants"
+    )
+    send_sampling: bool = Field(True, description="Send temperature, top_p and seed; reasoning models refuse them")
+    extra_body: dict[str, Any] = Field(default_factory=dict, description="More fields for every chat request")
+    organization: str | None = Field(None, description="`OpenAI-Organization` header")
+    project: str | None = Field(None, description="`OpenAI-Project` header")
+    free: bool = Field(
+        False, description="The server is yours: jobs cost nothing, and an interrupted call is simply repeated"
+    )
