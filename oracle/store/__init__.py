@@ -1,0 +1,1 @@
+"""The daemon's memory: one schema on two engines, grouped commits, leases with fencing tokens (DESIGN §5)."""

@@ -1,0 +1,156 @@
+"""The store: reads, and writes that are committed in groups.
+
+Loops hand their changes to one committer. While a group is being made durable the next one gathers, so a commit costs
+one fsync however many waited for it, and a lone write waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from oracle.store.errors import CANNOT_OPEN, CLOSED, COMMIT_UNKNOWN, CONNECTION_LOST, DAMAGED, LOCKED
+from oracle.store.failures import is_coded, opening, translate, translated
+from oracle.store.migrate import assert_current, upgrade
+from oracle.store.postgresql import Postgresql
+from oracle.store.sqlite import Sqlite
+from oracle.store.urls import is_sqlite, parse
+
+__all__ = ["Store", "upgrade"]
+
+T = TypeVar("T")
+
+_GROUP_LIMIT: Final = 256
+
+# The engine's own trouble, not that of a member: running the members one by one would only meet it again and again.
+_NOBODYS_FAULT: Final = (LOCKED, CONNECTION_LOST, COMMIT_UNKNOWN, DAMAGED, CANNOT_OPEN)
+
+
+class Backend(Protocol):
+    """An engine. Every method may raise the driver's own exceptions."""
+
+    async def open(self, check: Callable[[Connection], None]) -> None: ...
+
+    async def read(self, work: Callable[[Connection], T]) -> T: ...
+
+    async def transact(self, work: Callable[[Connection], T]) -> T: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    run: Callable[[Connection], Any]
+    done: asyncio.Future[Any]
+
+
+class Store:
+    """An open database. Made by `Store.open`; belongs to the event loop that opened it.
+
+    `commits` counts the groups that were made durable.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.commits = 0
+        self._backend = backend
+        self._waiting: deque[_Write] = deque()
+        self._committer: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(cls, url: str, *, lock_timeout_seconds: float = 10.0) -> Store:
+        """Open `sqlite:///PATH` or `postgresql+asyncpg://…`, whose schema must be at head (see `upgrade`).
+
+        Raises ORC-STORE-001 to -005 where it cannot be used safely.
+        """
+        parsed = parse(url)
+        made = Sqlite if is_sqlite(parsed) else Postgresql
+        with opening(parsed):
+            backend: Backend = made(parsed, lock_timeout_seconds=lock_timeout_seconds)
+            try:
+                await backend.open(assert_current)
+            except BaseException:
+                await backend.close()
+                raise
+        return cls(backend)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction that cannot write. It sees every write that has returned."""
+        if self._closed:
+            raise CLOSED()
+        with translated():
+            return await self._backend.read(work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in the committer's transaction, together with others; return when its commit is durable.
+
+        If a member of a group raises, the group is rolled back and split until the raiser is alone, and only the
+        raiser sees its error. So `work` may run several times, and must have no effect outside the database.
+
+        Raises what `work` raises, or a code of ORC-STORE: nothing was written, except that after ORC-STORE-009
+        nobody knows. A caller that is cancelled does not know either.
+        """
+        if self._closed:
+            raise CLOSED()
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Write(work, done))
+        if self._committer is None or self._committer.done():
+            self._committer = asyncio.create_task(self._commit_what_gathers(), name="store-committer")
+        return await done
+
+    async def close(self) -> None:
+        """Commit what was handed over, then close. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._committer is not None:
+            await asyncio.wait([self._committer])
+        await self._backend.close()
+
+    async def _commit_what_gathers(self) -> None:
+        while self._waiting:
+            group: list[_Write] = []
+            while self._waiting and len(group) < _GROUP_LIMIT:
+                write = self._waiting.popleft()
+                if not write.done.cancelled():
+                    group.append(write)
+            try:
+                await self._commit(group)
+            except BaseException:
+                # Only what is no `Exception` gets here, such as a cancelled loop; a waiter must not wait for ever.
+                _fail(group, COMMIT_UNKNOWN("the committer was stopped"))
+                _fail(self._waiting, CLOSED("the committer was stopped"))
+                self._waiting.clear()
+                raise
+
+    async def _commit(self, group: Sequence[_Write]) -> None:
+        if not group:
+            return
+        try:
+            results = await self._backend.transact(lambda conn: [write.run(conn) for write in group])
+        except Exception as error:
+            failure = translate(error)
+            if len(group) > 1 and not is_coded(failure, *_NOBODYS_FAULT):
+                half = len(group) // 2
+                await self._commit(group[:half])
+                await self._commit(group[half:])
+                return
+            _fail(group, failure)
+            return
+        self.commits += 1
+        for write, result in zip(group, results, strict=True):
+            if not write.done.done():
+                write.done.set_result(result)
+
+
+def _fail(writes: Iterable[_Write], failure: Exception) -> None:
+    for index, write in enumerate(writes):
+        if not write.done.done():
+            # Each waiter needs its own: a raised exception collects the traceback of whoever raises it.
+            write.done.set_exception(failure if index == 0 else copy.copy(failure))

@@ -1,0 +1,360 @@
+"""Requests: seen once, taken under a lease, moved along by whoever holds it.
+
+A row that was taken may be changed only with the fence it was taken with. The fence grows at every take and at every
+fact from the chain, so a worker that was stopped for an hour finds that its row has gone on without it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Select, Update, and_, case, func, or_, select, update
+
+from oracle.core import lifecycle
+from oracle.core.lifecycle import ENDED, State
+from oracle.store import journal
+from oracle.store.errors import LEASE_LOST, ROW_MISSING
+from oracle.store.rows import RequestRow
+from oracle.store.schema import requests as t
+from oracle.store.sql import insert_new
+
+_RELEASED: Final = {"lease_owner": None, "lease_until_ms": None}
+
+
+def see(
+    conn: Connection,
+    *,
+    address: str,
+    created_slot: int,
+    queue: str,
+    requester: str,
+    refund_to: str,
+    model: str,
+    fee_lamports: int,
+    deadline_slot: int,
+    claim_required: bool,
+    retention_slots: int,
+    account: bytes,
+    chain_status: int,
+    chain_slot: int,
+    now_ms: int,
+    seen_by: str,
+    state: State = State.SEEN,
+    code: str | None = None,
+    detail: Any = None,
+) -> bool:
+    """Make sure that the request has a row; True where it is new.
+
+    A known one learns the status and slot of a newer read, and becomes due where the status differs: its loop looks
+    at the chain again.
+    """
+    request_id = insert_new(
+        conn,
+        t,
+        address=address,
+        created_slot=created_slot,
+        queue=queue,
+        requester=requester,
+        refund_to=refund_to,
+        model=model,
+        fee_lamports=fee_lamports,
+        deadline_slot=deadline_slot,
+        claim_required=claim_required,
+        retention_slots=retention_slots,
+        account=account,
+        state=state,
+        state_since_ms=now_ms,
+        wake_at_ms=now_ms,
+        error_code=code,
+        error_detail=_text(detail),
+        chain_status=chain_status,
+        chain_slot=chain_slot,
+        seen_at_ms=now_ms,
+        seen_by=seen_by,
+    )
+    if request_id is not None:
+        journal.note(
+            conn, request_id, "seen", now_ms=now_ms, slot=chain_slot, new_state=state, code=code, detail=detail
+        )
+        return True
+    conn.execute(
+        update(t)
+        .where(t.c.address == address, t.c.created_slot == created_slot, t.c.chain_slot < chain_slot)
+        .values(
+            chain_slot=chain_slot,
+            chain_status=chain_status,
+            wake_at_ms=case((t.c.chain_status != chain_status, now_ms), else_=t.c.wake_at_ms),
+        )
+    )
+    return False
+
+
+def take(
+    conn: Connection, states: Collection[State], *, owner: str, now_ms: int, lease_ms: int, limit: int
+) -> list[RequestRow]:
+    """Lease up to `limit` due rows, earliest deadline first. Nobody else can take them until the lease lapses.
+
+    `lease_ms` must outlive the time-out of every call made under it.
+    """
+    due = (
+        select(t.c.id)
+        .where(t.c.state.in_(states), t.c.wake_at_ms <= now_ms, _unleased(now_ms))
+        .order_by(t.c.deadline_slot, t.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        # A planner may run a subquery again for each row, and so lock more than `limit`; a CTE runs once.
+        .cte("due")
+    )
+    statement = (
+        update(t)
+        .where(t.c.id.in_(select(due.c.id)))
+        .values(lease_owner=owner, lease_until_ms=now_ms + lease_ms, fence=t.c.fence + 1)
+        .returning(t)
+    )
+    taken = [RequestRow(*row) for row in conn.execute(statement)]
+    return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
+
+
+def move(
+    conn: Connection,
+    row: RequestRow,
+    new: State,
+    *,
+    now_ms: int,
+    slot: int | None = None,
+    event: str | None = None,
+    code: str | None = None,
+    detail: Any = None,
+    wake_at_ms: int | None = None,
+    **columns: Any,
+) -> RequestRow:
+    """Put a held row into its next state, write `columns`, and release it; due at once unless `wake_at_ms` says later.
+
+    Raises ORC-CORE-001 where the lifecycle does not connect the states, ORC-STORE-016 where the row is not held.
+    """
+    lifecycle.check(row.state, new)
+    moved = _write(
+        conn,
+        _held(row).values(
+            state=new,
+            state_since_ms=now_ms,
+            wake_at_ms=_wake(row, now_ms, now_ms if wake_at_ms is None else wake_at_ms),
+            retries=0,
+            **_last_error(code, detail),
+            **_RELEASED,
+            **columns,
+        ),
+        row,
+    )
+    _note_move(conn, row.id, row.state, new, now_ms=now_ms, slot=slot, event=event, code=code, detail=detail)
+    return moved
+
+
+def postpone(
+    conn: Connection,
+    row: RequestRow,
+    *,
+    now_ms: int,
+    wake_at_ms: int,
+    code: str | None = None,
+    detail: Any = None,
+    count: bool = True,
+    **columns: Any,
+) -> RequestRow:
+    """Leave a held row in its state until `wake_at_ms`, write `columns`, and release it.
+
+    `count` adds to `retries`. The first failure with a code is journalled, its repetitions are not.
+
+    Raises ORC-STORE-016 where the row is not held.
+    """
+    postponed = _write(
+        conn,
+        _held(row).values(
+            wake_at_ms=_wake(row, now_ms, wake_at_ms),
+            retries=t.c.retries + (1 if count else 0),
+            **_last_error(code, detail),
+            **_RELEASED,
+            **columns,
+        ),
+        row,
+    )
+    if code is not None and (code != row.error_code or row.retries == 0):
+        journal.note(conn, row.id, "postponed", now_ms=now_ms, old_state=row.state, code=code, detail=detail)
+    return postponed
+
+
+def release(conn: Connection, row: RequestRow) -> None:
+    """Give a held row back, due as before. Raises ORC-STORE-016 where it is not held."""
+    _write(conn, _held(row).values(**_RELEASED), row)
+
+
+def renew(conn: Connection, row: RequestRow, now_ms: int, lease_ms: int) -> RequestRow:
+    """Hold a row for longer. Raises ORC-STORE-016 where it is not held."""
+    return _write(conn, _held(row).values(lease_until_ms=now_ms + lease_ms), row)
+
+
+def force(
+    conn: Connection,
+    request_id: int,
+    new: State,
+    *,
+    now_ms: int,
+    slot: int | None,
+    event: str,
+    code: str | None = None,
+    detail: Any = None,
+    wake_at_ms: int | None = None,
+    **columns: Any,
+) -> RequestRow | None:
+    """Write a fact from the chain, whoever holds the row: its holder loses it. None where the row is there already.
+
+    Raises ORC-CORE-001 where the lifecycle does not connect the states.
+    """
+    # Locked as it is read: another daemon may be writing the same fact.
+    old = conn.execute(select(t.c.state).where(t.c.id == request_id).with_for_update()).scalar()
+    if old is None:
+        raise ROW_MISSING(f"request {request_id}")
+    if old == new:
+        return None
+    lifecycle.check(old, new)
+    values = {
+        "state": new,
+        "state_since_ms": now_ms,
+        "wake_at_ms": now_ms if wake_at_ms is None else wake_at_ms,
+        "retries": 0,
+        "fence": t.c.fence + 1,
+        **_last_error(code, detail),
+        **_RELEASED,
+        **columns,
+    }
+    row = conn.execute(update(t).where(t.c.id == request_id).values(values).returning(t)).one()
+    _note_move(conn, request_id, old, new, now_ms=now_ms, slot=slot, event=event, code=code, detail=detail)
+    return RequestRow(*row)
+
+
+def get(conn: Connection, address: str, created_slot: int) -> RequestRow | None:
+    return _one(conn, select(t).where(t.c.address == address, t.c.created_slot == created_slot))
+
+
+def latest(conn: Connection, address: str) -> RequestRow | None:
+    """The newest request of an address, which may have been used before."""
+    return _one(conn, select(t).where(t.c.address == address).order_by(t.c.created_slot.desc()).limit(1))
+
+
+def by_id(conn: Connection, request_id: int) -> RequestRow | None:
+    return _one(conn, select(t).where(t.c.id == request_id))
+
+
+def listing(
+    conn: Connection,
+    *,
+    states: Collection[State] | None = None,
+    queue: str | None = None,
+    requester: str | None = None,
+    limit: int = 100,
+    before_id: int | None = None,
+) -> list[RequestRow]:
+    """Newest first; `before_id` is the last id of the page before."""
+    query = select(t).order_by(t.c.id.desc()).limit(limit)
+    if states is not None:
+        query = query.where(t.c.state.in_(states))
+    if queue is not None:
+        query = query.where(t.c.queue == queue)
+    if requester is not None:
+        query = query.where(t.c.requester == requester)
+    if before_id is not None:
+        query = query.where(t.c.id < before_id)
+    return [RequestRow(*row) for row in conn.execute(query)]
+
+
+def not_closed(
+    conn: Connection, queue: str, *, ended: bool | None = None, limit: int | None = None, after_id: int = 0
+) -> list[RequestRow]:
+    """Rows of a queue whose account may still exist, oldest first; `ended` keeps only those, or only the others."""
+    query = select(t).where(t.c.queue == queue, t.c.closed.is_(False), t.c.id > after_id).order_by(t.c.id).limit(limit)
+    if ended is not None:
+        query = query.where(t.c.state.in_(ENDED) if ended else t.c.state.not_in(ENDED))
+    return [RequestRow(*row) for row in conn.execute(query)]
+
+
+def counts(conn: Connection) -> dict[State, int]:
+    """How many rows are in each state; every state is there."""
+    found = {row.state: row.n for row in conn.execute(select(t.c.state, func.count().label("n")).group_by(t.c.state))}
+    return {state: found.get(state, 0) for state in State}
+
+
+def open_count_of(conn: Connection, requester: str) -> int:
+    """How many requests of a requester have not ended."""
+    return conn.execute(select(func.count()).where(t.c.requester == requester, t.c.state.not_in(ENDED))).scalar_one()
+
+
+def next_wake_ms(conn: Connection, states: Collection[State]) -> int | None:
+    """When the next row of these states can be taken, in the past where one can be now; None where there is none."""
+    free_at = case((t.c.lease_until_ms > t.c.wake_at_ms, t.c.lease_until_ms), else_=t.c.wake_at_ms)
+    return conn.execute(select(func.min(free_at)).where(t.c.state.in_(states))).scalar()
+
+
+def _one(conn: Connection, query: Select[Any]) -> RequestRow | None:
+    row = conn.execute(query).one_or_none()
+    return None if row is None else RequestRow(*row)
+
+
+def _unleased(now_ms: int) -> ColumnElement[bool]:
+    return or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms)
+
+
+def _held(row: RequestRow) -> Update:
+    if row.lease_owner is None:
+        # It was read, not taken. As a condition this would be IS NULL, and match.
+        raise LEASE_LOST(f"request {row.key} was not taken")
+    return update(t).where(
+        and_(t.c.id == row.id, t.c.fence == row.fence, t.c.lease_owner == row.lease_owner, t.c.state == row.state)
+    )
+
+
+def _write(conn: Connection, statement: Update, row: RequestRow) -> RequestRow:
+    written = conn.execute(statement.returning(t)).one_or_none()
+    if written is None:
+        raise LEASE_LOST(f"request {row.key}, fence {row.fence}")
+    return RequestRow(*written)
+
+
+def _wake(row: RequestRow, now_ms: int, wake_at_ms: int) -> ColumnElement[int]:
+    # The status changed while the row was held: its holder decided on the old one, and the wake-up of `see` would
+    # be lost without a trace.
+    return case((t.c.chain_status != row.chain_status, now_ms), else_=wake_at_ms)
+
+
+def _last_error(code: str | None, detail: Any) -> dict[str, Any]:
+    return {} if code is None else {"error_code": code, "error_detail": _text(detail)}
+
+
+def _note_move(
+    conn: Connection,
+    request_id: int,
+    old: State,
+    new: State,
+    *,
+    now_ms: int,
+    slot: int | None,
+    event: str | None,
+    code: str | None,
+    detail: Any,
+) -> None:
+    journal.note(
+        conn,
+        request_id,
+        event or new,
+        now_ms=now_ms,
+        slot=slot,
+        old_state=old,
+        new_state=new,
+        code=code,
+        detail=detail,
+    )
+
+
+def _text(detail: Any) -> str | None:
+    return detail if detail is None or isinstance(detail, str) else json.dumps(detail, sort_keys=True)

@@ -1,0 +1,140 @@
+"""The rows as frozen values, and how a result becomes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from oracle.core.lifecycle import State
+from oracle.core.request import RequestKey
+from oracle.core.settlement import SignatureState
+from oracle.store.schema import AttemptState, SettlementKind, SettlementState
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """A request as the daemon knows it. `account` are the account's data as first seen; hashes are hexadecimal.
+
+    `chain_status` and `chain_slot` are the newest read of the account. A row that was taken holds `lease_owner` and
+    `fence`: with them it may be moved, until another takes it.
+    """
+
+    id: int
+    address: str
+    created_slot: int
+    queue: str
+    requester: str
+    refund_to: str
+    model: str
+    fee_lamports: int
+    deadline_slot: int
+    claim_required: bool
+    retention_slots: int
+    account: bytes
+    state: State
+    state_since_ms: int
+    wake_at_ms: int
+    lease_owner: str | None
+    lease_until_ms: int | None
+    fence: int
+    route_index: int
+    attempts_made: int
+    retries: int
+    unconfirmed_purchases: int
+    output_sha256: str | None
+    job_hash: str | None
+    completed_at: int | None
+    reject_reason: int | None
+    error_code: str | None
+    error_detail: str | None
+    chain_status: int
+    chain_slot: int
+    seen_at_ms: int
+    seen_by: str
+    ended_slot: int | None
+    end_finalized: bool
+    closed: bool
+
+    @property
+    def key(self) -> RequestKey:
+        return RequestKey(self.address, self.created_slot)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One provider job. `number` counts from 1 in its lane; `model` is the provider's own name."""
+
+    id: int
+    request_id: int
+    lane: int
+    number: int
+    provider: str
+    model: str
+    idempotency_key: str
+    job_id: str | None
+    job_detail: Mapping[str, Any] | None
+    state: AttemptState
+    quoted_lamports: int
+    cost_lamports: int | None
+    error_code: str | None
+    error_detail: str | None
+    intended_at_ms: int
+    started_at_ms: int | None
+    ended_at_ms: int | None
+    wake_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementRow:
+    """An intent to change the chain for one request: one instruction of a transaction to come."""
+
+    id: int
+    request_id: int
+    attempt_id: int | None
+    operator: str
+    kind: SettlementKind
+    args: Mapping[str, Any]
+    deadline_slot: int
+    state: SettlementState
+    error_code: str | None
+    error_detail: str | None
+    created_at_ms: int
+    wake_at_ms: int
+    lease_owner: str | None
+    lease_until_ms: int | None
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureRow:
+    """One signed transaction. `signed_slot` is where its blockhash was read; heights are block heights, not slots."""
+
+    id: int
+    signature: str
+    wire: bytes
+    blockhash: str
+    last_valid_block_height: int
+    signed_slot: int
+    signed_at_ms: int
+    first_sent_height: int | None
+    last_sent_at_ms: int | None
+    state: SignatureState
+    slot: int | None
+    error: Any
+    fee_lamports: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """One line of a request's history; `request_id` is None where it concerns the daemon."""
+
+    id: int
+    request_id: int | None
+    at_ms: int
+    slot: int | None
+    event: str
+    old_state: str | None
+    new_state: str | None
+    code: str | None
+    detail: Any

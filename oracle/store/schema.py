@@ -1,0 +1,340 @@
+"""The tables, and the laws that the database itself holds (DESIGN §5). Times are unix milliseconds in `*_ms`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+
+from oracle.core.lifecycle import State
+from oracle.core.settlement import SignatureState
+
+_I64_MAX: Final = 2**63 - 1
+
+
+class AttemptState(StrEnum):
+    INTENDED = "intended"
+    UNKNOWN = "unknown"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class SettlementKind(StrEnum):
+    CLAIM = "claim"
+    RECORD = "record"
+    PUBLISH = "publish"
+    REJECT = "reject"
+    EXPIRE = "expire"
+    CLOSE = "close"
+    PURCHASE = "purchase"
+
+
+class SettlementState(StrEnum):
+    PENDING = "pending"
+    SENT = "sent"
+    LANDED = "landed"
+    FINALIZED = "finalized"
+    FAILED = "failed"
+    DROPPED = "dropped"
+
+
+class LedgerKind(StrEnum):
+    JOB = "job"
+    TX_FEE = "tx_fee"
+    FEE_EARNED = "fee_earned"
+
+
+LIVE_ATTEMPT: Final = (AttemptState.INTENDED, AttemptState.UNKNOWN, AttemptState.RUNNING)
+LIVE_SETTLEMENT: Final = (SettlementState.PENDING, SettlementState.SENT)
+
+
+class Choice(TypeDecorator[Any]):
+    """A member of a `StrEnum`, kept as its text."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        self.kind = kind
+        super().__init__(16)
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else self.kind(value).value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> StrEnum | None:
+        return None if value is None else self.kind(value)
+
+
+class U64(TypeDecorator[int]):
+    """A u64 of the chain in a signed column; what is above 2^63-1 is kept as 2^63-1.
+
+    A mapped program may write u64::MAX for "never". Refusing to store it would forget the request (law 1), and no
+    slot and no balance ever gets that far.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+        return None if value is None else min(value, _I64_MAX)
+
+
+# SQLite numbers rows by itself only in a column of exactly this type.
+_Id: Final = BigInteger().with_variant(Integer, "sqlite")
+_Json: Final = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _one_of(column: str, kind: type[StrEnum]) -> CheckConstraint:
+    members = ", ".join(f"'{member.value}'" for member in kind)
+    return CheckConstraint(f"{column} IN ({members})", name=column)
+
+
+def _unique_where(name: str, *columns: Any, where: str) -> Index:
+    return Index(name, *columns, unique=True, sqlite_where=text(where), postgresql_where=text(where))
+
+
+requests: Final = Table(
+    "requests",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("created_slot", U64, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("refund_to", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("fee_lamports", U64, nullable=False),
+    Column("deadline_slot", U64, nullable=False),
+    Column("claim_required", Boolean, nullable=False),
+    Column("retention_slots", U64, nullable=False),
+    Column("account", LargeBinary, nullable=False),
+    Column("state", Choice(State), nullable=False),
+    Column("state_since_ms", BigInteger, nullable=False),
+    Column("wake_at_ms", BigInteger, nullable=False),
+    Column("lease_owner", Text),
+    Column("lease_until_ms", BigInteger),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("route_index", Integer, nullable=False, server_default="0"),
+    Column("attempts_made", Integer, nullable=False, server_default="0"),
+    Column("retries", Integer, nullable=False, server_default="0"),
+    Column("unconfirmed_purchases", Integer, nullable=False, server_default="0"),
+    Column("output_sha256", Text),
+    Column("job_hash", Text),
+    Column("completed_at", BigInteger),
+    Column("reject_reason", Integer),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    Column("chain_status", Integer, nullable=False),
+    Column("chain_slot", U64, nullable=False),
+    Column("seen_at_ms", BigInteger, nullable=False),
+    Column("seen_by", Text, nullable=False),
+    Column("ended_slot", U64),
+    Column("end_finalized", Boolean, nullable=False, server_default=false()),
+    Column("closed", Boolean, nullable=False, server_default=false()),
+    UniqueConstraint("address", "created_slot"),
+    _one_of("state", State),
+    # A lease is whole or absent: half a lease would be held by nobody for ever.
+    CheckConstraint("(lease_owner IS NULL) = (lease_until_ms IS NULL)", name="lease"),
+    Index(None, "state", "wake_at_ms"),
+    Index(None, "requester", "state"),
+    Index(None, "output_sha256"),
+    Index(None, "queue", "closed"),
+)
+
+attempts: Final = Table(
+    "attempts",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("request_id", _Id, ForeignKey("requests.id"), nullable=False),
+    Column("lane", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("idempotency_key", Text, nullable=False, unique=True),
+    Column("job_id", Text),
+    Column("job_detail", _Json),
+    Column("state", Choice(AttemptState), nullable=False),
+    Column("quoted_lamports", U64, nullable=False),
+    Column("cost_lamports", U64),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    Column("intended_at_ms", BigInteger, nullable=False),
+    Column("started_at_ms", BigInteger),
+    Column("ended_at_ms", BigInteger),
+    Column("wake_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("request_id", "lane", "number"),
+    _one_of("state", AttemptState),
+    # Law 3: one paid job at a time in each lane.
+    _unique_where("uq_attempts_live_lane", "request_id", "lane", where="state IN ('intended', 'unknown', 'running')"),
+    Index(None, "state", "wake_at_ms"),
+    Index(None, "provider", "model", "state", "ended_at_ms"),
+)
+
+inputs: Final = Table(
+    "inputs",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("fetched_at_ms", BigInteger, nullable=False),
+)
+
+outputs: Final = Table(
+    "outputs",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("content", LargeBinary),
+    Column("path", Text),
+    Column("media_type", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    CheckConstraint("(content IS NULL) <> (path IS NULL)", name="content_or_path"),
+)
+
+receipts: Final = Table(
+    "receipts",
+    metadata,
+    Column("job_hash", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("request_id", _Id, ForeignKey("requests.id"), nullable=False, index=True),
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+
+settlements: Final = Table(
+    "settlements",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("request_id", _Id, ForeignKey("requests.id"), nullable=False),
+    Column("attempt_id", _Id, ForeignKey("attempts.id")),
+    Column("operator", Text, nullable=False),
+    Column("kind", Choice(SettlementKind), nullable=False),
+    Column("args", _Json, nullable=False),
+    Column("deadline_slot", U64, nullable=False),
+    Column("state", Choice(SettlementState), nullable=False),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("wake_at_ms", BigInteger, nullable=False),
+    Column("lease_owner", Text),
+    Column("lease_until_ms", BigInteger),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    _one_of("kind", SettlementKind),
+    _one_of("state", SettlementState),
+    CheckConstraint("(lease_owner IS NULL) = (lease_until_ms IS NULL)", name="lease"),
+    CheckConstraint("kind <> 'purchase' OR attempt_id IS NOT NULL", name="purchase"),
+    # Law 2: one effective settlement. A purchase changes another program's accounts, and must not block an expiry.
+    _unique_where(
+        "uq_settlements_live_request", "request_id", where="state IN ('pending', 'sent') AND kind <> 'purchase'"
+    ),
+    _unique_where(
+        "uq_settlements_live_purchase", "attempt_id", where="state IN ('pending', 'sent') AND kind = 'purchase'"
+    ),
+    Index(None, "state", "wake_at_ms"),
+    Index(None, "request_id"),
+)
+
+signatures: Final = Table(
+    "signatures",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("signature", Text, nullable=False, unique=True),
+    Column("wire", LargeBinary, nullable=False),
+    Column("blockhash", Text, nullable=False),
+    Column("last_valid_block_height", U64, nullable=False),
+    Column("signed_slot", U64, nullable=False),
+    Column("signed_at_ms", BigInteger, nullable=False),
+    Column("first_sent_height", U64),
+    Column("last_sent_at_ms", BigInteger),
+    Column("state", Choice(SignatureState), nullable=False),
+    Column("slot", U64),
+    Column("error", _Json),
+    Column("fee_lamports", U64),
+    _one_of("state", SignatureState),
+    Index(None, "state"),
+)
+
+signature_members: Final = Table(
+    "signature_members",
+    metadata,
+    Column("signature_id", _Id, ForeignKey("signatures.id"), primary_key=True),
+    Column("settlement_id", _Id, ForeignKey("settlements.id"), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Index(None, "settlement_id"),
+)
+
+journal: Final = Table(
+    "journal",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("request_id", _Id, ForeignKey("requests.id"), index=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("slot", U64),
+    Column("event", Text, nullable=False),
+    Column("old_state", Text),
+    Column("new_state", Text),
+    Column("code", Text),
+    Column("detail", _Json),
+)
+"""Append-only: a trigger of the migration refuses to change or delete a row."""
+
+ledger: Final = Table(
+    "ledger",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False, index=True),
+    Column("request_id", _Id, ForeignKey("requests.id"), index=True),
+    Column("attempt_id", _Id, ForeignKey("attempts.id")),
+    Column("settlement_id", _Id, ForeignKey("settlements.id")),
+    Column("signature_id", _Id, ForeignKey("signatures.id")),
+    Column("kind", Choice(LedgerKind), nullable=False),
+    Column("lamports", BigInteger, nullable=False),
+    Column("provider", Text),
+    Column("requester", Text),
+    Column("note", Text),
+    _one_of("kind", LedgerKind),
+    # Nothing is booked twice, whoever repeats the booking.
+    _unique_where("uq_ledger_job", "attempt_id", where="kind = 'job'"),
+    _unique_where("uq_ledger_fee_earned", "request_id", where="kind = 'fee_earned'"),
+    _unique_where("uq_ledger_tx_fee", "signature_id", where="kind = 'tx_fee'"),
+)
+
+marks: Final = Table(
+    "marks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", _Json, nullable=False),
+)
+"""Cursors that are no part of a request, such as the slot of the last full scan."""
