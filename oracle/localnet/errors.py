@@ -14,3 +14,15 @@ TRANSACTION_TOO_LARGE = ErrorCode(
     "A serialised transaction is longer than the 1,232 bytes that a cluster accepts in one packet.",
     "Put fewer instructions into it, or use an address lookup table.",
 )
+FORK_TOO_DEEP = ErrorCode(
+    "ORC-LOCALNET-003",
+    "Fork too deep",
+    "A test asked to drop slots that are confirmed; a cluster does not take those back.",
+    "Drop fewer slots, or give the chain a longer `confirmed_lag_slots`.",
+)
+PORTS_TAKEN = ErrorCode(
+    "ORC-LOCALNET-004",
+    "Ports taken",
+    "The chain listens on two neighbouring ports, and another process has one of them.",
+    "Stop that process, or choose another port.",
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from solders.account import Account
@@ -45,21 +45,27 @@ def accounts_of(message: AnyMessage, account: Callable[[Pubkey], Account | None]
     own = message.account_keys
     loaded_writable, loaded_readonly = _loaded(message, account)
     keys = (*own, *loaded_writable, *loaded_readonly)
+    writable = writable_flags(message, keys, len(loaded_writable))
+    return Accounts(keys, tuple(writable), tuple(loaded_writable), tuple(loaded_readonly))
+
+
+def writable_flags(message: AnyMessage, keys: Sequence[Pubkey], loaded_writable: int) -> list[bool]:
+    """For each of a message's keys, looked-up ones included, whether it may be written."""
+    own = len(message.account_keys)
     header = message.header
     last_writable_signer = header.num_required_signatures - header.num_readonly_signed_accounts
-    last_writable = len(own) - header.num_readonly_unsigned_accounts
+    last_writable = own - header.num_readonly_unsigned_accounts
     # A program that is called is never written, whatever the header says, unless the upgradeable loader is there.
     called = (
         set() if UPGRADEABLE_LOADER in keys else {instruction.program_id_index for instruction in message.instructions}
     )
-    writable = [
-        (index < last_writable_signer or header.num_required_signatures <= index < last_writable)
-        and index not in called
-        for index in range(len(own))
-    ]
-    writable += [len(own) + index not in called for index in range(len(loaded_writable))]
-    writable += [False] * len(loaded_readonly)
-    return Accounts(keys, tuple(writable), tuple(loaded_writable), tuple(loaded_readonly))
+
+    def asked(index: int) -> bool:
+        if index >= own:
+            return index < own + loaded_writable
+        return index < last_writable_signer or header.num_required_signatures <= index < last_writable
+
+    return [asked(index) and index not in called for index in range(len(keys))]
 
 
 def _loaded(message: AnyMessage, account: Callable[[Pubkey], Account | None]) -> tuple[list[Pubkey], list[Pubkey]]:

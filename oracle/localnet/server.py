@@ -1,0 +1,197 @@
+"""Serves a chain over HTTP and WebSocket, as a validator does: both on one port, the WebSocket also on the next.
+
+    async with serve(Chain(seed=seed, now=time.time)) as node:
+        client = AsyncClient(node.rpc_url)
+        await node.call(lambda chain: chain.fund(address, 10**9))
+
+The chain, with LiteSVM inside, lives on one thread of its own while it is served: reach it by `node.call`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import uvicorn
+from solders.transaction import VersionedTransaction
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from oracle.localnet.chain import Chain
+from oracle.localnet.errors import PORTS_TAKEN
+from oracle.localnet.rpc.dispatch import handle
+from oracle.localnet.rpc.subscriptions import Hub
+
+MAX_UNREAD_MESSAGES = 10_000
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_PORT_ATTEMPTS = 100
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A chain that is being served."""
+
+    host: str
+    port: int
+    _chain: Chain
+    _owner: ThreadPoolExecutor
+
+    @property
+    def rpc_url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://{self.host}:{self.port + 1}"
+
+    async def call(self, do: Callable[[Chain], Result]) -> Result:
+        """Runs `do` on the chain's thread, between requests."""
+        return await asyncio.get_running_loop().run_in_executor(self._owner, do, self._chain)
+
+    async def advance(self, slots: int = 1) -> None:
+        """Lets slots pass at once, whatever the clock says."""
+        await self.call(lambda chain: chain.advance(slots))
+
+    async def fork(self, slots: int) -> list[VersionedTransaction]:
+        """Drops the last slots; see `Chain.fork`."""
+        return await self.call(lambda chain: chain.fork(slots))
+
+
+@asynccontextmanager
+async def serve(
+    chain: Chain, host: str = "127.0.0.1", port: int = 0, *, slot_seconds: float | None = 0.4
+) -> AsyncIterator[Node]:
+    """Serves `chain` until the block is left. Port 0 takes any two free neighbours.
+
+    A slot passes every `slot_seconds`; `None` lets none pass but by `Node.advance`. A process that was stopped for a
+    while continues with the next slot, like a cluster that was halted. Raises `PORTS_TAKEN`. The chain is not closed.
+    """
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="chain") as owner,
+        contextlib.ExitStack() as stack,
+    ):
+        sockets = [stack.enter_context(contextlib.closing(one)) for one in _bind(host, port)]
+        node = Node(host, sockets[0].getsockname()[1], chain, owner)
+        server = _Server(
+            uvicorn.Config(
+                _app(node),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="websockets-sansio",
+                ws_max_size=MAX_MESSAGE_BYTES,
+                ws_per_message_deflate=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve(sockets=sockets), name="chain-server")
+            await server.listening.wait()
+            clock = None if slot_seconds is None else tasks.create_task(_pass_slots(node, slot_seconds))
+            try:
+                yield node
+            finally:
+                if clock is not None:
+                    clock.cancel()
+                server.should_exit = True
+
+
+async def _pass_slots(node: Node, slot_seconds: float) -> None:
+    due = time.monotonic()
+    while True:
+        due = max(due + slot_seconds, time.monotonic())
+        await asyncio.sleep(due - time.monotonic())
+        await node.advance()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # SIGINT and SIGTERM belong to whoever runs us.
+        yield
+
+
+def _app(node: Node) -> Starlette:
+    hub = Hub(node._chain)
+
+    async def post(request: Request) -> Response:
+        body = await request.body()
+        answer = await node.call(lambda chain: handle(chain, body))
+        return Response(answer or b"", media_type="application/json")
+
+    async def health(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def websocket(ws: WebSocket) -> None:
+        await _converse(node, hub, ws)
+
+    return Starlette(
+        routes=[Route("/", post, methods=["POST"]), Route("/health", health), WebSocketRoute("/", websocket)],
+        middleware=[Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])],
+    )
+
+
+async def _converse(node: Node, hub: Hub, ws: WebSocket) -> None:
+    await ws.accept()
+    loop = asyncio.get_running_loop()
+    outbox: asyncio.Queue[bytes] = asyncio.Queue()
+    session = await node.call(lambda _: hub.open(lambda message: _post(loop, outbox, message)))
+    writer = asyncio.create_task(_write(ws, outbox))
+    try:
+        while not writer.done():
+            message = await ws.receive()
+            if message["type"] == "websocket.disconnect":
+                break
+            body = message.get("text") or message.get("bytes") or b""
+            body = body.encode() if isinstance(body, str) else body
+            await node.call(lambda _: session.receive(body))  # noqa: B023 (awaited before the next turn)
+    finally:
+        writer.cancel()
+        await node.call(lambda _: hub.close(session))
+
+
+def _post(loop: asyncio.AbstractEventLoop, outbox: asyncio.Queue[bytes], message: bytes) -> None:
+    # The loop may be gone while the last slot is still being told about.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(outbox.put_nowait, message)
+
+
+async def _write(ws: WebSocket, outbox: asyncio.Queue[bytes]) -> None:
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+        while True:
+            await ws.send_text((await outbox.get()).decode())
+            if outbox.qsize() > MAX_UNREAD_MESSAGES:
+                await ws.close(1013, "too slow a reader")
+                return
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    for _ in range(_PORT_ATTEMPTS if port == 0 else 1):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError, OverflowError):
+            first = stack.enter_context(socket.create_server((host, port)))
+            second = socket.create_server((host, first.getsockname()[1] + 1))
+            stack.pop_all()
+            return [first, second]
+    raise PORTS_TAKEN(f"{host}:{port} and the next")
