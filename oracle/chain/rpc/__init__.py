@@ -1,0 +1,1 @@
+"""JSON-RPC to a Solana cluster: one endpoint, a pool of them, and the typed client that callers hold."""

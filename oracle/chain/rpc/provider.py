@@ -1,0 +1,243 @@
+"""One endpoint: throttle, post, judge the HTTP status, take errors out, and only then parse.
+
+solana-py parses before it looks, and solders panics (a `BaseException`) on errors that real nodes send. Here every
+answer is untrusted: whatever comes back, the caller meets a value of the right shape or a coded error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, TypeVar
+
+import httpx
+import orjson
+
+from oracle.chain.rpc.address import Address, address
+from oracle.chain.rpc.errors import (
+    ANSWER_LOST,
+    BEHIND,
+    GARBAGE,
+    NODE_ERROR,
+    RATE_LIMITED,
+    REFUSED,
+    SEND_UNCERTAIN,
+    SERVER_ERROR,
+    TOO_LARGE,
+    UNREACHABLE,
+    RpcError,
+    node_error,
+)
+from oracle.chain.rpc.limits import Limits, Throttle
+from oracle.chain.rpc.shapes import Misshapen, TooOld
+from oracle.chain.rpc.transport import Call
+from oracle.core.errors import OracleError
+
+T = TypeVar("T")
+
+BULK_BYTES: Final = 512 * 1024
+"""From here on a body is read by `Call.read_bulk`: orjson takes about 10 ms for as much."""
+_MOST_BYTES: Final = 64 * 1024 * 1024
+_MOST_BULK_BYTES: Final = 512 * 1024 * 1024
+_BULK_PATIENCE: Final = 6
+"""How many times the usual time-out a bulk read may take."""
+
+_NOTHING_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+class Provider:
+    """A `Transport` to one endpoint. It makes each call once; trying again is the pool's affair.
+
+    `limits` None leaves the rate free. `on_slot` hears the context slot of every answer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        limits: Limits | None = None,
+        timeout_seconds: float = 10.0,
+        wire: httpx.AsyncBaseTransport | None = None,
+        on_slot: Callable[[int], None] = lambda slot: None,
+    ) -> None:
+        self._address = address(url)
+        self._throttle = Throttle(limits)
+        self._timeout_seconds = timeout_seconds
+        self._on_slot = on_slot
+        self._ids = itertools.count(1)
+        self._http = httpx.AsyncClient(
+            transport=_Undisclosed(self._address, wire or httpx.AsyncHTTPTransport(limits=_CONNECTIONS)),
+            timeout=timeout_seconds,
+            headers={"content-type": "application/json"},
+        )
+
+    @property
+    def name(self) -> str:
+        return self._address.name
+
+    async def call(self, call: Call[T]) -> T:
+        try:
+            return await self._call(call)
+        except OracleError as error:
+            if call.acts and error.error in (ANSWER_LOST, GARBAGE, SERVER_ERROR, TOO_LARGE):
+                raise SEND_UNCERTAIN(error.detail, retry_after_seconds=error.retry_after_seconds) from error
+            raise
+
+    async def broadcast(self, call: Call[T]) -> T:
+        return await self.call(call)
+
+    def pinned(self) -> Provider:
+        return self
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def _call(self, call: Call[T]) -> T:
+        await self._throttle.wait(call.method)
+        where = f"{self.name} {call.method}"
+        body = await self._post(where, call)
+        if call.read_bulk is not None and len(body) >= BULK_BYTES:
+            return await _guarded_bulk(where, call.read_bulk, body)
+        result = self._result(where, body)
+        if isinstance(result, dict) and isinstance(context := result.get("context"), dict):
+            slot = context.get("slot")
+            if isinstance(slot, int) and 0 < slot < 2**63:
+                self._on_slot(slot)
+        return _guarded(where, call.read, result)
+
+    async def _post(self, where: str, call: Call[Any]) -> bytes:
+        content = orjson.dumps(
+            {"jsonrpc": "2.0", "id": next(self._ids), "method": call.method, "params": list(call.params)}
+        )
+        bulk = call.read_bulk is not None
+        try:
+            # httpx bounds each read, not the whole: an endpoint that drips a byte a second would hold us for ever.
+            async with asyncio.timeout(self._timeout_seconds * (_BULK_PATIENCE if bulk else 1)):
+                async with self._http.stream("POST", self._address.origin, content=content) as response:
+                    body = await _read(where, response, _MOST_BULK_BYTES if bulk else _MOST_BYTES)
+        # "from None": what the network library says is in the detail, scrubbed; its own text might show the URL.
+        except _NOTHING_SENT as error:
+            raise UNREACHABLE(f"{where}: {self._address.scrub(str(error)) or type(error).__name__}") from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError) as error:
+            raise ANSWER_LOST(f"{where}: {self._address.scrub(str(error)) or type(error).__name__}") from None
+        if response.status_code != 200:
+            raise self._http_error(where, response, body)
+        return body
+
+    def _http_error(self, where: str, response: httpx.Response, body: bytes) -> OracleError:
+        status = response.status_code
+        detail = f"{where}: HTTP {status}"
+        if status == 429:
+            return RATE_LIMITED(detail, retry_after_seconds=_retry_after(response))
+        if status >= 500:
+            return SERVER_ERROR(detail, retry_after_seconds=_retry_after(response))
+        try:
+            self._result(where, body)  # some nodes put their JSON-RPC error under a 4xx
+        except OracleError as error:
+            if isinstance(error, RpcError) and error.rpc_code < 0:
+                return error
+        return REFUSED(detail)
+
+    def _result(self, where: str, body: bytes) -> Any:
+        try:
+            envelope = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise GARBAGE(f"{where}: not JSON: {self._address.scrub(repr(body[:60]))}") from None
+        if not isinstance(envelope, dict):
+            raise GARBAGE(f"{where}: not a JSON-RPC answer")
+        if (error := envelope.get("error")) is not None:
+            raise self._node_error(where, error)
+        if "result" not in envelope:
+            raise GARBAGE(f"{where}: neither result nor error")
+        return envelope["result"]
+
+    def _node_error(self, where: str, error: Any) -> OracleError:
+        if not isinstance(error, dict):
+            return NODE_ERROR(f"{where}: {self._address.scrub(str(error))}")
+        code, message = error.get("code"), error.get("message")
+        return node_error(
+            where,
+            code if isinstance(code, int) else 0,
+            self._address.scrub(message if isinstance(message, str) else repr(message)),
+            error.get("data"),
+        )
+
+
+_CONNECTIONS: Final = httpx.Limits(max_connections=16, max_keepalive_connections=8, keepalive_expiry=30.0)
+
+
+class _Undisclosed(httpx.AsyncBaseTransport):
+    """Puts path, query and password on the wire below httpx, which logs every URL that it is given."""
+
+    def __init__(self, to: Address, wire: httpx.AsyncBaseTransport) -> None:
+        url = httpx.URL(to.url)
+        self._wire = wire
+        self._url = url.copy_with(username=None, password=None, fragment=None)
+        login = base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
+        self._headers = {"authorization": f"Basic {login}"} if url.userinfo else {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        # A copy: httpx hangs the request on the exceptions it raises, and those are logged with their tracebacks.
+        return await self._wire.handle_async_request(
+            httpx.Request(
+                request.method,
+                self._url,
+                headers={**request.headers, **self._headers},
+                stream=request.stream,
+                extensions=request.extensions,
+            )
+        )
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+
+async def _read(where: str, response: httpx.Response, most_bytes: int) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.aiter_bytes():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > most_bytes:
+            raise TOO_LARGE(f"{where}: more than {most_bytes // (1024 * 1024)} MiB")
+    return b"".join(chunks)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds, from the header's number or date. A wait of more than five minutes is cut: it is a mistake or malice."""
+    header = response.headers.get("retry-after", "")
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            now = parsedate_to_datetime(response.headers.get("date", ""))
+            seconds = (parsedate_to_datetime(header) - now).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(max(seconds, 0.0), 300.0) if seconds == seconds else None
+
+
+def _guarded(where: str, read: Callable[[Any], T], result: Any) -> T:
+    try:
+        return read(result)
+    except OracleError:
+        raise
+    except TooOld as error:
+        raise BEHIND(f"{where}: {error}") from None
+    except Misshapen as error:
+        raise GARBAGE(f"{where}: {error}") from None
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # solders' PanicException is a BaseException: let through, it ends the daemon
+        raise GARBAGE(f"{where}: {type(error).__name__}") from error
+
+
+async def _guarded_bulk(where: str, read: Callable[[bytes], Awaitable[T]], body: bytes) -> T:
+    try:
+        return await read(body)
+    except TooOld as error:
+        raise BEHIND(f"{where}: {error}") from None
+    except Misshapen as error:
+        raise GARBAGE(f"{where}: {error}") from None

@@ -1,0 +1,49 @@
+"""The seam between the typed client and whatever carries its calls: one endpoint or a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One JSON-RPC call and how its result is read.
+
+    `read` turns the `result` into a value and may raise anything: what it cannot read is garbage. `read_bulk`, where it
+    is given, reads the whole body instead when that is too large to parse without stalling the event loop.
+    `acts` says that the node does something: if the answer is lost, nobody knows whether it did.
+    """
+
+    method: str
+    params: Sequence[Any]
+    read: Callable[[Any], T]
+    read_bulk: Callable[[bytes], Awaitable[T]] | None = None
+    min_context_slot: int | None = None
+    acts: bool = False
+
+
+class Transport(Protocol):
+    """Carries calls. Every method raises `OracleError` only (and cancellation)."""
+
+    @property
+    def name(self) -> str:
+        """What may be shown of where it leads: hosts."""
+        ...
+
+    async def call(self, call: Call[T]) -> T:
+        """Make the call at one endpoint."""
+        ...
+
+    async def broadcast(self, call: Call[T]) -> T:
+        """Make the call at every endpoint that is fit for it; the first success counts."""
+        ...
+
+    def pinned(self) -> Transport:
+        """A transport to one endpoint, for answers that prove something only together."""
+        ...
+
+    async def close(self) -> None: ...
