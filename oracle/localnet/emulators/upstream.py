@@ -1,0 +1,92 @@
+"""The model server on which emulators really run a job: any OpenAI-compatible base URL, such as `http://…/v1`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import orjson
+
+
+class ModelServerUnreachable(Exception):
+    """No answer came: refused, reset or timed out (`timed_out`)."""
+
+    def __init__(self, detail: str, *, timed_out: bool = False) -> None:
+        self.timed_out = timed_out
+        super().__init__(detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        """The parsed body, or None where it is not JSON."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return None
+
+
+class ModelServer:
+    """`models` maps the name by which a provider knows a model to the name this server has for it."""
+
+    def __init__(self, base_url: str, models: Mapping[str, str], *, api_key: str | None = None) -> None:
+        self.models = dict(models)
+        self._root = base_url.rstrip("/").removesuffix("/v1")
+        headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+        self._client = httpx.AsyncClient(headers=headers, timeout=600.0, limits=httpx.Limits(max_connections=None))
+
+    async def healthy(self) -> bool:
+        """Whether the server would take a request now; a server without `/health` counts as ready."""
+        try:
+            answer = await self._client.get(f"{self._root}/health", timeout=5.0)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code < 500
+
+    async def post(self, path: str, body: Mapping[str, Any], *, timeout_seconds: float = 600.0) -> Answer:
+        """Posts to `/v1<path>`. Raises ModelServerUnreachable where nothing came back."""
+        try:
+            answer = await self._client.post(
+                f"{self._root}/v1{path}",
+                content=orjson.dumps(body),
+                headers={"content-type": "application/json"},
+                timeout=timeout_seconds,
+            )
+        except httpx.TimeoutException as error:
+            raise ModelServerUnreachable(repr(error), timed_out=True) from error
+        except httpx.HTTPError as error:
+            raise ModelServerUnreachable(repr(error)) from error
+        return Answer(answer.status_code, answer.content)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Answer | AsyncIterator[dict[str, Any]]]:
+        """Posts and yields the events as they come, or the whole answer where it is not a stream of 200."""
+        request = self._client.stream(
+            "POST",
+            f"{self._root}/v1{path}",
+            content=orjson.dumps(body),
+            headers={"content-type": "application/json"},
+        )
+        try:
+            async with request as answer:
+                if answer.status_code == 200:
+                    yield _events(answer)
+                else:
+                    yield Answer(answer.status_code, await answer.aread())
+        except httpx.HTTPError as error:
+            raise ModelServerUnreachable(repr(error)) from error
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    async for line in answer.aiter_lines():
+        if line.startswith("data: ") and line != "data: [DONE]":
+            yield orjson.loads(line.removeprefix("data: "))
