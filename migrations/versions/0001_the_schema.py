@@ -264,10 +264,12 @@ def create_journal() -> None:
         sa.Column("new_state", sa.Text()),
         sa.Column("code", sa.Text()),
         sa.Column("detail", DETAIL),
+        sa.Column("subject", sa.Text()),
         sa.PrimaryKeyConstraint("id", name="pk_journal"),
         sa.ForeignKeyConstraint(["request_id"], ["requests.id"], name="fk_journal_request_id"),
     )
     op.create_index("ix_journal_request_id", "journal", ["request_id"])
+    unique_where("uq_journal_subject", "journal", ["event", "subject"], "subject IS NOT NULL")
     if op.get_bind().dialect.name == "postgresql":
         op.execute(
             "CREATE FUNCTION journal_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ "

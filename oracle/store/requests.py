@@ -16,11 +16,13 @@ from oracle.core import lifecycle
 from oracle.core.lifecycle import ENDED, State
 from oracle.store import journal
 from oracle.store.errors import LEASE_LOST, ROW_MISSING
-from oracle.store.rows import RequestRow
+from oracle.store.rows import KnownRow as KnownRow
+from oracle.store.rows import RequestRow as RequestRow
 from oracle.store.schema import requests as t
 from oracle.store.sql import insert_new
 
 _RELEASED: Final = {"lease_owner": None, "lease_until_ms": None}
+_GUARDED: Final = frozenset({"id", "address", "created_slot", "state", "lease_owner", "lease_until_ms", "fence"})
 
 
 def see(
@@ -128,9 +130,12 @@ def move(
     code: str | None = None,
     detail: Any = None,
     wake_at_ms: int | None = None,
+    keep_lease: bool = False,
     **columns: Any,
 ) -> RequestRow:
     """Put a held row into its next state, write `columns`, and release it; due at once unless `wake_at_ms` says later.
+
+    With `keep_lease` it stays held, and the row that is returned is the one to go on with.
 
     Raises ORC-CORE-001 where the lifecycle does not connect the states, ORC-STORE-016 where the row is not held.
     """
@@ -143,7 +148,7 @@ def move(
             wake_at_ms=_wake(row, now_ms, now_ms if wake_at_ms is None else wake_at_ms),
             retries=0,
             **_last_error(code, detail),
-            **_RELEASED,
+            **({} if keep_lease else _RELEASED),
             **columns,
         ),
         row,
@@ -234,6 +239,24 @@ def force(
     return RequestRow(*row)
 
 
+def amend(conn: Connection, request_id: int, **columns: Any) -> RequestRow:
+    """Write a fact beside the state, such as `closed`, without a lease and whoever holds the row."""
+    if protected := _GUARDED & columns.keys():
+        raise ValueError(f"{', '.join(sorted(protected))}: only a move, a lease or a fact of the chain may change it")
+    row = conn.execute(update(t).where(t.c.id == request_id).values(**columns).returning(t)).one_or_none()
+    if row is None:
+        raise ROW_MISSING(f"request {request_id}")
+    return RequestRow(*row)
+
+
+def count_attempt(conn: Connection, row: RequestRow) -> None:
+    """Add to the attempts of a held row, and keep it from being taken by another until this transaction ends.
+
+    Raises ORC-STORE-016 where it is not held.
+    """
+    _write(conn, _held(row).values(attempts_made=t.c.attempts_made + 1), row)
+
+
 def get(conn: Connection, address: str, created_slot: int) -> RequestRow | None:
     return _one(conn, select(t).where(t.c.address == address, t.c.created_slot == created_slot))
 
@@ -270,13 +293,26 @@ def listing(
 
 
 def not_closed(
-    conn: Connection, queue: str, *, ended: bool | None = None, limit: int | None = None, after_id: int = 0
+    conn: Connection,
+    queues: Collection[str],
+    *,
+    ended: bool | None = None,
+    limit: int | None = None,
+    after_id: int = 0,
 ) -> list[RequestRow]:
-    """Rows of a queue whose account may still exist, oldest first; `ended` keeps only those, or only the others."""
-    query = select(t).where(t.c.queue == queue, t.c.closed.is_(False), t.c.id > after_id).order_by(t.c.id).limit(limit)
+    """Rows whose account may still exist, oldest first; `ended` keeps only those that have, or only those that have not."""
+    query = (
+        select(t).where(t.c.queue.in_(queues), t.c.closed.is_(False), t.c.id > after_id).order_by(t.c.id).limit(limit)
+    )
     if ended is not None:
         query = query.where(t.c.state.in_(ENDED) if ended else t.c.state.not_in(ENDED))
     return [RequestRow(*row) for row in conn.execute(query)]
+
+
+def known(conn: Connection, queues: Collection[str]) -> list[KnownRow]:
+    """As `not_closed`, with no more of each row than a scan compares with the chain."""
+    query = select(t.c.address, t.c.created_slot, t.c.chain_status, t.c.chain_slot)
+    return [KnownRow(*row) for row in conn.execute(query.where(t.c.queue.in_(queues), t.c.closed.is_(False)))]
 
 
 def counts(conn: Connection) -> dict[State, int]:

@@ -9,7 +9,7 @@ from typing import Any
 from oracle.core.lifecycle import State
 from oracle.core.request import RequestKey
 from oracle.core.settlement import SignatureState
-from oracle.store.schema import AttemptState, SettlementKind, SettlementState
+from oracle.store.schema import AttemptState, LedgerKind, SettlementKind, SettlementState
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,16 @@ class RequestRow:
     @property
     def key(self) -> RequestKey:
         return RequestKey(self.address, self.created_slot)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRow:
+    """What a scan of the chain needs of a request, without its account."""
+
+    address: str
+    created_slot: int
+    chain_status: int
+    chain_slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +148,53 @@ class JournalRow:
     new_state: str | None
     code: str | None
     detail: Any
+    subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One booking; money out is negative."""
+
+    id: int
+    at_ms: int
+    request_id: int | None
+    attempt_id: int | None
+    settlement_id: int | None
+    signature_id: int | None
+    kind: LedgerKind
+    lamports: int
+    provider: str | None
+    requester: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InputRow:
+    """An input that was fetched: a document, or a dataset. `sha256` is what it is asked for by."""
+
+    sha256: str
+    content: bytes
+    origin: str
+    fetched_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """An output: its content, or the path of the file that holds it."""
+
+    sha256: str
+    content: bytes | None
+    path: str | None
+    media_type: str
+    bytes: int
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """A receipt, whose SHA-256 is the job hash on chain."""
+
+    job_hash: str
+    content: bytes
+    request_id: int
+    created_at_ms: int

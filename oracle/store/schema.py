@@ -307,6 +307,9 @@ journal: Final = Table(
     Column("new_state", Text),
     Column("code", Text),
     Column("detail", _Json),
+    Column("subject", Text),
+    # What is noted about a subject is noted once, however often it is met.
+    _unique_where("uq_journal_subject", "event", "subject", where="subject IS NOT NULL"),
 )
 """Append-only: a trigger of the migration refuses to change or delete a row."""
 

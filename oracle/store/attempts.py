@@ -1,0 +1,217 @@
+"""Attempts: one row for each provider job, written before it is bought, with its cost in the ledger.
+
+`intend` is a decision and needs the request's lease. What is learned about a job that was bought is a fact, and is
+written whoever holds the request now: a job id that nobody recorded is money that nobody can find again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, case, func, select, update
+
+from oracle.store import requests
+from oracle.store.errors import ATTEMPT_EXISTS, ROW_MISSING
+from oracle.store.rows import AttemptRow as AttemptRow
+from oracle.store.rows import RequestRow
+from oracle.store.schema import LIVE_ATTEMPT, AttemptState, LedgerKind, ledger
+from oracle.store.schema import attempts as t
+from oracle.store.sql import insert_new
+
+
+def intend(
+    conn: Connection,
+    row: RequestRow,
+    *,
+    lane: int,
+    provider: str,
+    model: str,
+    idempotency_key: str,
+    quoted_lamports: int,
+    now_ms: int,
+    number: int | None = None,
+) -> AttemptRow:
+    """Write down that a job is about to be bought for a held request; its quote counts as spent from here on.
+
+    `number` is the one that the idempotency key was derived from, by default `next_number`. Adds to `attempts_made`.
+
+    Raises ORC-STORE-016 where the request is not held, ORC-STORE-017 where the lane has a live attempt, or the number
+    or the key was used before: nothing may be bought then.
+    """
+    requests.count_attempt(conn, row)
+    attempt_id = insert_new(
+        conn,
+        t,
+        request_id=row.id,
+        lane=lane,
+        number=next_number(conn, row.id, lane) if number is None else number,
+        provider=provider,
+        model=model,
+        idempotency_key=idempotency_key,
+        state=AttemptState.INTENDED,
+        quoted_lamports=quoted_lamports,
+        intended_at_ms=now_ms,
+        wake_at_ms=now_ms,
+    )
+    if attempt_id is None:
+        raise ATTEMPT_EXISTS(f"request {row.key}, lane {lane}")
+    insert_new(
+        conn,
+        ledger,
+        at_ms=now_ms,
+        request_id=row.id,
+        attempt_id=attempt_id,
+        kind=LedgerKind.JOB,
+        lamports=-quoted_lamports,
+        provider=provider,
+        requester=row.requester,
+    )
+    return get(conn, attempt_id)
+
+
+def next_number(conn: Connection, request_id: int, lane: int) -> int:
+    """The number of the next attempt of a lane, from 1."""
+    last = conn.execute(select(func.max(t.c.number)).where(t.c.request_id == request_id, t.c.lane == lane)).scalar()
+    return (last or 0) + 1
+
+
+def started(
+    conn: Connection, attempt_id: int, job_id: str, job_detail: Mapping[str, Any] | None, now_ms: int
+) -> AttemptRow:
+    """The provider has the job. If the attempt has ended meanwhile, its state stays: the caller cancels the job."""
+    return _write(
+        conn,
+        attempt_id,
+        job_id=job_id,
+        job_detail=dict(job_detail or {}),
+        state=case((t.c.state.in_(LIVE_ATTEMPT), AttemptState.RUNNING), else_=t.c.state),
+        started_at_ms=func.coalesce(t.c.started_at_ms, now_ms),
+        wake_at_ms=now_ms,
+    )
+
+
+def unknown(
+    conn: Connection, attempt_id: int, now_ms: int, *, code: str | None = None, detail: str | None = None
+) -> AttemptRow:
+    """Nobody can say yet whether the job was bought (law 5). Leaves an attempt that has ended as it is."""
+    return _write(
+        conn,
+        attempt_id,
+        state=case((t.c.state.in_(LIVE_ATTEMPT), AttemptState.UNKNOWN), else_=t.c.state),
+        error_code=func.coalesce(code, t.c.error_code),
+        error_detail=func.coalesce(detail, t.c.error_detail),
+        wake_at_ms=now_ms,
+    )
+
+
+def finish(
+    conn: Connection,
+    attempt_id: int,
+    state: str,
+    *,
+    cost_lamports: int | None,
+    now_ms: int,
+    error_code: str | None = None,
+    error_detail: str | None = None,
+) -> AttemptRow:
+    """The job is over; the ledger gets its final cost, or keeps the quote where that is None.
+
+    The first end stands: a second one only corrects the cost.
+    """
+    new = AttemptState(state)
+    if new in LIVE_ATTEMPT:
+        raise ValueError(f"{new} is no end")
+    if cost_lamports is not None:
+        booked = ledger.c.attempt_id == attempt_id, ledger.c.kind == LedgerKind.JOB
+        conn.execute(update(ledger).where(*booked).values(lamports=-cost_lamports))
+    was_live = t.c.state.in_(LIVE_ATTEMPT)
+    return _write(
+        conn,
+        attempt_id,
+        state=case((was_live, new), else_=t.c.state),
+        ended_at_ms=case((was_live, now_ms), else_=t.c.ended_at_ms),
+        error_code=case((was_live, error_code), else_=t.c.error_code),
+        error_detail=case((was_live, error_detail), else_=t.c.error_detail),
+        cost_lamports=func.coalesce(cost_lamports, t.c.cost_lamports),
+    )
+
+
+def postpone(conn: Connection, attempt_id: int, wake_at_ms: int) -> None:
+    """Do not look at the job before `wake_at_ms`."""
+    _write(conn, attempt_id, wake_at_ms=wake_at_ms)
+
+
+def get(conn: Connection, attempt_id: int) -> AttemptRow:
+    row = conn.execute(select(t).where(t.c.id == attempt_id)).one_or_none()
+    if row is None:
+        raise ROW_MISSING(f"attempt {attempt_id}")
+    return AttemptRow(*row)
+
+
+def of(conn: Connection, request_id: int) -> list[AttemptRow]:
+    """Every attempt of a request, oldest first."""
+    return [AttemptRow(*row) for row in conn.execute(select(t).where(t.c.request_id == request_id).order_by(t.c.id))]
+
+
+def live(conn: Connection, request_id: int) -> list[AttemptRow]:
+    """The attempts of a request that may cost or yield something yet, by lane."""
+    query = select(t).where(t.c.request_id == request_id, t.c.state.in_(LIVE_ATTEMPT)).order_by(t.c.lane)
+    return [AttemptRow(*row) for row in conn.execute(query)]
+
+
+def live_of_all(conn: Connection, request_ids: Collection[int]) -> dict[int, AttemptRow]:
+    """The live attempt of the lowest lane, for each of the requests that has one."""
+    query = select(t).where(t.c.request_id.in_(request_ids), t.c.state.in_(LIVE_ATTEMPT)).order_by(t.c.lane.desc())
+    return {row.request_id: AttemptRow(*row) for row in conn.execute(query)}
+
+
+def running(
+    conn: Connection, provider: str | None = None, due_ms: int | None = None, limit: int = 1000
+) -> list[AttemptRow]:
+    """Jobs that a provider has, those due longest first; of one provider, or due by `due_ms`, where that is given."""
+    query = select(t).where(t.c.state == AttemptState.RUNNING).order_by(t.c.wake_at_ms, t.c.id).limit(limit)
+    if provider is not None:
+        query = query.where(t.c.provider == provider)
+    if due_ms is not None:
+        query = query.where(t.c.wake_at_ms <= due_ms)
+    return [AttemptRow(*row) for row in conn.execute(query)]
+
+
+def spent(
+    conn: Connection,
+    *,
+    since_ms: int,
+    provider: str | None = None,
+    requester: str | None = None,
+    request_id: int | None = None,
+) -> int:
+    """Lamports that jobs have cost since then, with the quotes of those whose cost is not known yet."""
+    query = select(func.coalesce(-func.sum(ledger.c.lamports), 0)).where(
+        ledger.c.kind == LedgerKind.JOB, ledger.c.at_ms >= since_ms
+    )
+    if provider is not None:
+        query = query.where(ledger.c.provider == provider)
+    if requester is not None:
+        query = query.where(ledger.c.requester == requester)
+    if request_id is not None:
+        query = query.where(ledger.c.request_id == request_id)
+    return int(conn.execute(query).scalar_one())
+
+
+def durations(conn: Connection, provider: str, model: str, limit: int = 100) -> list[float]:
+    """Seconds that the newest successful jobs took from the purchase to the answer, newest first."""
+    query = (
+        select(t.c.ended_at_ms - t.c.intended_at_ms)
+        .where(t.c.provider == provider, t.c.model == model, t.c.state == AttemptState.SUCCEEDED)
+        .order_by(t.c.ended_at_ms.desc())
+        .limit(limit)
+    )
+    return [milliseconds / 1000 for milliseconds in conn.execute(query).scalars()]
+
+
+def _write(conn: Connection, attempt_id: int, **values: Any) -> AttemptRow:
+    row = conn.execute(update(t).where(t.c.id == attempt_id).values(**values).returning(t)).one_or_none()
+    if row is None:
+        raise ROW_MISSING(f"attempt {attempt_id}")
+    return AttemptRow(*row)

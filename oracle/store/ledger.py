@@ -1,0 +1,60 @@
+"""The ledger: what was paid and earned, in lamports; money out is negative. Nothing is booked twice."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, select
+
+from oracle.store.rows import LedgerRow as LedgerRow
+from oracle.store.schema import LedgerKind, ledger
+from oracle.store.sql import insert_new
+
+
+def book(
+    conn: Connection,
+    kind: str,
+    lamports: int,
+    *,
+    now_ms: int,
+    request_id: int | None = None,
+    attempt_id: int | None = None,
+    settlement_id: int | None = None,
+    signature_id: int | None = None,
+    provider: str | None = None,
+    requester: str | None = None,
+    note: str | None = None,
+) -> bool:
+    """Book an amount; False where it was booked before.
+
+    There is one `tx_fee` for each signature and one `fee_earned` for each request. Jobs are booked by `attempts`.
+    """
+    booked = insert_new(
+        conn,
+        ledger,
+        at_ms=now_ms,
+        request_id=request_id,
+        attempt_id=attempt_id,
+        settlement_id=settlement_id,
+        signature_id=signature_id,
+        kind=kind,
+        lamports=lamports,
+        provider=provider,
+        requester=requester,
+        note=note,
+    )
+    return booked is not None
+
+
+def sum(conn: Connection, *, kind: str | None = None, since_ms: int = 0, request_id: int | None = None) -> int:
+    """Lamports booked since then: of one kind, of one request, or of all."""
+    query = select(func.coalesce(func.sum(ledger.c.lamports), 0)).where(ledger.c.at_ms >= since_ms)
+    if kind is not None:
+        query = query.where(ledger.c.kind == LedgerKind(kind))
+    if request_id is not None:
+        query = query.where(ledger.c.request_id == request_id)
+    return int(conn.execute(query).scalar_one())
+
+
+def of(conn: Connection, request_id: int) -> list[LedgerRow]:
+    """Every booking of a request, oldest first."""
+    query = select(ledger).where(ledger.c.request_id == request_id).order_by(ledger.c.id)
+    return [LedgerRow(*row) for row in conn.execute(query)]

@@ -1,0 +1,96 @@
+"""One daemon for one database file, and one for one operator key, on one machine.
+
+Two daemons on one SQLite file would pay twice for the same work without either noticing. The lock is the kernel's
+(`flock`): it ends with the process that took it, however that ends, so there is never a stale one to clear away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from oracle.store.errors import CANNOT_OPEN, HELD_BY_ANOTHER
+from oracle.store.sqlite import path_of
+from oracle.store.urls import is_sqlite, parse
+
+_OURS_ALONE: Final = 0o700
+
+
+@dataclass(slots=True)
+class Lock:
+    """A lock that is held. Keep it for as long as the process lives; `release` ends it before that."""
+
+    path: Path
+    _descriptor: int | None
+
+    def release(self) -> None:
+        # The file stays: to delete it would let a third process lock a new one while a second waits for the old.
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def hold_database(url: str) -> Lock | None:
+    """Hold a SQLite file, by a lock file beside it; None for PostgreSQL, which several daemons may share.
+
+    Raises ORC-STORE-021, with the pid of the holder, where another process holds it.
+    """
+    parsed = parse(url)
+    if not is_sqlite(parsed):
+        return None
+    # One file has one lock, by whatever relative path or symbolic link it is reached.
+    path = path_of(parsed).resolve()
+    return _hold(path.with_name(path.name + ".lock"), f"database {path}")
+
+
+def hold(name: str) -> Lock:
+    """Hold a name, such as an operator key, for the user on this machine. Raises ORC-STORE-021 as `hold_database`."""
+    return _hold(runtime_directory() / f"{quote(name, safe='')}.lock", name)
+
+
+def runtime_directory() -> Path:
+    """Where the user's lock files lie: `$XDG_RUNTIME_DIR`, else a directory in the temporary one that nobody shares."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base:
+        directory = Path(base) / "inference-oracle"
+    else:
+        directory = Path(tempfile.gettempdir()) / f"inference-oracle-{os.getuid()}"
+    try:
+        directory.mkdir(mode=_OURS_ALONE, exist_ok=True)
+        found = directory.lstat()
+    except OSError as error:
+        raise CANNOT_OPEN(f"{directory}: {error.strerror}") from error
+    # In a shared directory anyone can be first to make it, and could then hold our locks for us.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise CANNOT_OPEN(f"{directory} belongs to somebody else, or others may write to it")
+    return directory
+
+
+def _hold(path: Path, what: str) -> Lock:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise CANNOT_OPEN(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise CANNOT_OPEN(f"{path}: {error.strerror}") from error
+        raise HELD_BY_ANOTHER(f"{what} is held by process {holder}") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return Lock(path, descriptor)

@@ -1,0 +1,337 @@
+"""Settlements: intents to change the chain, and every signature that was ever made for one.
+
+A signature is written with its bytes before they are sent. Law 2 is checked as it is written: no second signature for
+an effect while an earlier one may still land, whoever asks and whatever it believes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, case, exists, func, insert, or_, select, update
+
+from oracle.core.settlement import DEAD, SignatureState
+from oracle.store.errors import LEASE_LOST, ROW_MISSING, SETTLEMENT_EXISTS, SIGNATURE_OPEN
+from oracle.store.rows import SettlementRow as SettlementRow
+from oracle.store.rows import SignatureRow as SignatureRow
+from oracle.store.schema import LIVE_SETTLEMENT, SettlementKind, SettlementState
+from oracle.store.schema import settlements as t
+from oracle.store.schema import signature_members as m
+from oracle.store.schema import signatures as s
+from oracle.store.sql import insert_new
+
+OPEN_SIGNATURE: Final = (SignatureState.SIGNED, SignatureState.SENT, SignatureState.CONFIRMED)
+
+# A request is settled once, by either of the two; a signature of the one may still land when the other is made.
+_SETTLING: Final = (SettlementKind.RECORD, SettlementKind.REJECT)
+
+
+def intend(
+    conn: Connection,
+    *,
+    request_id: int,
+    kind: str,
+    args: Mapping[str, Any],
+    operator: str,
+    deadline_slot: int,
+    now_ms: int,
+    attempt_id: int | None = None,
+) -> SettlementRow:
+    """Write down what is to be done on chain; due at once. `args` are JSON; a purchase names its attempt.
+
+    Raises ORC-STORE-018 where the request (or, for a purchase, the attempt) has a live one.
+    """
+    settlement_id = insert_new(
+        conn,
+        t,
+        request_id=request_id,
+        attempt_id=attempt_id,
+        operator=operator,
+        kind=kind,
+        args=dict(args),
+        deadline_slot=deadline_slot,
+        state=SettlementState.PENDING,
+        created_at_ms=now_ms,
+        wake_at_ms=now_ms,
+    )
+    if settlement_id is None:
+        raise SETTLEMENT_EXISTS(f"request {request_id}, {kind}")
+    return get(conn, settlement_id)
+
+
+def take_pending(
+    conn: Connection, *, owner: str, now_ms: int, lease_ms: int, limit: int, operator: str | None = None
+) -> list[SettlementRow]:
+    """Lease up to `limit` due intents, earliest deadline first; of one operator key, where that is given."""
+    unleased = or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms)
+    query = select(t.c.id).where(t.c.state == SettlementState.PENDING, t.c.wake_at_ms <= now_ms, unleased)
+    if operator is not None:
+        query = query.where(t.c.operator == operator)
+    due = query.order_by(t.c.deadline_slot, t.c.id).limit(limit).with_for_update(skip_locked=True).cte("due")
+    statement = (
+        update(t)
+        .where(t.c.id.in_(select(due.c.id)))
+        .values(lease_owner=owner, lease_until_ms=now_ms + lease_ms, fence=t.c.fence + 1)
+        .returning(t)
+    )
+    taken = [SettlementRow(*row) for row in conn.execute(statement)]
+    return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
+
+
+def record_signature(
+    conn: Connection,
+    *,
+    signature: str,
+    wire: bytes,
+    blockhash: str,
+    last_valid_block_height: int,
+    signed_slot: int,
+    settlement_ids: Sequence[int],
+    fences: Mapping[int, int],
+    now_ms: int,
+) -> SignatureRow:
+    """Write a signed transaction down before it is sent; its members, in the order of its instructions, become SENT.
+
+    `fences` gives the fence that each member was taken with; `signed_slot` is where the blockhash was read.
+
+    Raises ORC-STORE-016 where a member is not pending under that fence any more, ORC-STORE-019 where an earlier
+    signature for the same effect is not dead. The transaction must not be sent then.
+    """
+    for settlement_id in settlement_ids:
+        # First, for it locks the row: two daemons that sign for one intent meet here, and the second finds it sent.
+        _become_sent(conn, settlement_id, fences[settlement_id])
+        _assert_earlier_are_dead(conn, settlement_id)
+    signature_id = conn.execute(
+        insert(s)
+        .values(
+            signature=signature,
+            wire=wire,
+            blockhash=blockhash,
+            last_valid_block_height=last_valid_block_height,
+            signed_slot=signed_slot,
+            signed_at_ms=now_ms,
+            state=SignatureState.SIGNED,
+        )
+        .returning(s.c.id)
+    ).scalar_one()
+    members = [
+        {"signature_id": signature_id, "settlement_id": settlement_id, "position": position}
+        for position, settlement_id in enumerate(settlement_ids)
+    ]
+    if members:
+        conn.execute(insert(m), members)
+    return signature_by_id(conn, signature_id)
+
+
+def sent(conn: Connection, signature_id: int, height: int, now_ms: int) -> SignatureRow:
+    """The bytes went out again; `height` is the finalized block height then, kept from the first time."""
+    return _write_signature(
+        conn,
+        signature_id,
+        first_sent_height=func.coalesce(s.c.first_sent_height, height),
+        last_sent_at_ms=now_ms,
+        state=case((s.c.state == SignatureState.SIGNED, SignatureState.SENT), else_=s.c.state),
+    )
+
+
+def mark_signature(
+    conn: Connection,
+    signature_id: int,
+    state: str,
+    *,
+    slot: int | None = None,
+    error: Any = None,
+    fee_lamports: int | None = None,
+) -> SignatureRow:
+    """Write what became of a signature. Back to SENT, after a fork, clears its slot.
+
+    Raises ORC-STORE-020 where its fate was final: finalized, failed and expired are never taken back.
+    """
+    new = SignatureState(state)
+    final = s.c.state.in_((SignatureState.FINALIZED, *DEAD)) & (s.c.state != new)
+    values = {"state": new, "slot": slot, "error": error}
+    if fee_lamports is not None:
+        values["fee_lamports"] = fee_lamports
+    return _write_signature(conn, signature_id, ~final, **values)
+
+
+def resolve(
+    conn: Connection,
+    settlement_id: int,
+    state: str,
+    *,
+    now_ms: int,
+    code: str | None = None,
+    detail: str | None = None,
+) -> SettlementRow:
+    """End an intent (landed, finalized, failed, dropped), whoever holds it: the chain, or a person, has decided.
+
+    Raises ORC-STORE-020 where it was finalized as something else.
+    """
+    new = SettlementState(state)
+    if new in LIVE_SETTLEMENT:
+        raise ValueError(f"{new} is no end")
+    return _write(
+        conn,
+        settlement_id,
+        t.c.state.in_({*SettlementState} - {SettlementState.FINALIZED} | {new}),
+        state=new,
+        error_code=code,
+        error_detail=detail,
+        wake_at_ms=now_ms,
+        lease_owner=None,
+        lease_until_ms=None,
+        fence=t.c.fence + 1,
+    )
+
+
+def reopen(conn: Connection, settlement_id: int, *, now_ms: int) -> SettlementRow:
+    """A fork took back what had landed: the intent is SENT again, and the same bytes go out again.
+
+    Raises ORC-STORE-018 where another intent of the request is live, ORC-STORE-020 where it was not landed.
+    """
+    this = get(conn, settlement_id)
+    if this.kind != SettlementKind.PURCHASE and live_of(conn, this.request_id) is not None:
+        raise SETTLEMENT_EXISTS(f"request {this.request_id}, {this.kind} again")
+    return _write(
+        conn, settlement_id, t.c.state == SettlementState.LANDED, state=SettlementState.SENT, wake_at_ms=now_ms
+    )
+
+
+def release(
+    conn: Connection, settlement: SettlementRow, *, wake_at_ms: int, code: str | None = None, detail: str | None = None
+) -> SettlementRow:
+    """Put a live intent back to PENDING: given back by its holder, or free again after its signature has died.
+
+    Raises ORC-STORE-016 where it is not as `settlement` says any more.
+    """
+    written = conn.execute(
+        update(t)
+        .where(
+            t.c.id == settlement.id,
+            t.c.fence == settlement.fence,
+            t.c.state == settlement.state,
+            t.c.state.in_(LIVE_SETTLEMENT),
+        )
+        .values(
+            state=SettlementState.PENDING,
+            wake_at_ms=wake_at_ms,
+            error_code=func.coalesce(code, t.c.error_code),
+            error_detail=func.coalesce(detail, t.c.error_detail),
+            lease_owner=None,
+            lease_until_ms=None,
+        )
+        .returning(t)
+    ).one_or_none()
+    if written is None:
+        raise LEASE_LOST(f"settlement {settlement.id}, fence {settlement.fence}")
+    return SettlementRow(*written)
+
+
+def get(conn: Connection, settlement_id: int) -> SettlementRow:
+    row = conn.execute(select(t).where(t.c.id == settlement_id)).one_or_none()
+    if row is None:
+        raise ROW_MISSING(f"settlement {settlement_id}")
+    return SettlementRow(*row)
+
+
+def of(conn: Connection, request_id: int) -> list[SettlementRow]:
+    """Every intent of a request, oldest first."""
+    query = select(t).where(t.c.request_id == request_id).order_by(t.c.id)
+    return [SettlementRow(*row) for row in conn.execute(query)]
+
+
+def live_of(conn: Connection, request_id: int) -> SettlementRow | None:
+    """The pending or sent intent of a request; purchases do not count (see `live_purchase`)."""
+    return _live(conn, t.c.request_id == request_id, t.c.kind != SettlementKind.PURCHASE)
+
+
+def live_purchase(conn: Connection, attempt_id: int) -> SettlementRow | None:
+    """The pending or sent purchase of an attempt."""
+    return _live(conn, t.c.attempt_id == attempt_id, t.c.kind == SettlementKind.PURCHASE)
+
+
+def signature_by_id(conn: Connection, signature_id: int) -> SignatureRow:
+    row = conn.execute(select(s).where(s.c.id == signature_id)).one_or_none()
+    if row is None:
+        raise ROW_MISSING(f"signature {signature_id}")
+    return SignatureRow(*row)
+
+
+def open_signatures(conn: Connection, operator: str) -> list[SignatureRow]:
+    """Signatures of an operator key whose fate is not final, oldest first."""
+    of_operator = exists().where(m.c.signature_id == s.c.id, m.c.settlement_id == t.c.id, t.c.operator == operator)
+    query = select(s).where(s.c.state.in_(OPEN_SIGNATURE), of_operator).order_by(s.c.id)
+    return [SignatureRow(*row) for row in conn.execute(query)]
+
+
+def members(conn: Connection, signature_id: int) -> list[SettlementRow]:
+    """The intents of one transaction, in the order of its instructions."""
+    query = select(t).join(m, m.c.settlement_id == t.c.id).where(m.c.signature_id == signature_id)
+    return [SettlementRow(*row) for row in conn.execute(query.order_by(m.c.position))]
+
+
+def signatures_of(conn: Connection, settlement_id: int) -> list[SignatureRow]:
+    """Every signature that was made for an intent, oldest first."""
+    query = select(s).join(m, m.c.signature_id == s.c.id).where(m.c.settlement_id == settlement_id).order_by(s.c.id)
+    return [SignatureRow(*row) for row in conn.execute(query)]
+
+
+def next_wake_ms(conn: Connection) -> int | None:
+    """When the next pending intent can be taken; None where there is none."""
+    free_at = case((t.c.lease_until_ms > t.c.wake_at_ms, t.c.lease_until_ms), else_=t.c.wake_at_ms)
+    return conn.execute(select(func.min(free_at)).where(t.c.state == SettlementState.PENDING)).scalar()
+
+
+def _become_sent(conn: Connection, settlement_id: int, fence: int) -> None:
+    held = t.c.id == settlement_id, t.c.fence == fence, t.c.state == SettlementState.PENDING
+    became = conn.execute(
+        update(t)
+        .where(*held, t.c.lease_owner.is_not(None))
+        .values(state=SettlementState.SENT, lease_owner=None, lease_until_ms=None)
+    )
+    if became.rowcount != 1:
+        raise LEASE_LOST(f"settlement {settlement_id}, fence {fence}")
+
+
+def _assert_earlier_are_dead(conn: Connection, settlement_id: int) -> None:
+    this = get(conn, settlement_id)
+    if this.kind == SettlementKind.PURCHASE:
+        same_effect = t.c.attempt_id == this.attempt_id, t.c.kind == SettlementKind.PURCHASE
+    else:
+        kinds = _SETTLING if this.kind in _SETTLING else (this.kind,)
+        same_effect = t.c.request_id == this.request_id, t.c.kind.in_(kinds)
+    # A claim that has taken effect lapses, and is then claimed anew; every other effect is had once.
+    alive = s.c.state.in_(OPEN_SIGNATURE) if this.kind == SettlementKind.CLAIM else s.c.state.not_in(DEAD)
+    earlier = (
+        select(s.c.signature)
+        .join(m, m.c.signature_id == s.c.id)
+        .join(t, t.c.id == m.c.settlement_id)
+        .where(*same_effect, alive)
+        .limit(1)
+    )
+    signature = conn.execute(earlier).scalar()
+    if signature is not None:
+        raise SIGNATURE_OPEN(f"settlement {settlement_id}: {signature}")
+
+
+def _live(conn: Connection, *conditions: ColumnElement[bool]) -> SettlementRow | None:
+    row = conn.execute(select(t).where(t.c.state.in_(LIVE_SETTLEMENT), *conditions)).one_or_none()
+    return None if row is None else SettlementRow(*row)
+
+
+def _write(conn: Connection, settlement_id: int, condition: ColumnElement[bool], **values: Any) -> SettlementRow:
+    row = conn.execute(update(t).where(t.c.id == settlement_id, condition).values(**values).returning(t)).one_or_none()
+    if row is None:
+        raise ROW_MISSING(f"settlement {settlement_id} as it was")
+    return SettlementRow(*row)
+
+
+def _write_signature(
+    conn: Connection, signature_id: int, *conditions: ColumnElement[bool], **values: Any
+) -> SignatureRow:
+    row = conn.execute(update(s).where(s.c.id == signature_id, *conditions).values(**values).returning(s)).one_or_none()
+    if row is None:
+        raise ROW_MISSING(f"signature {signature_id} with an open fate")
+    return SignatureRow(*row)
