@@ -15,6 +15,8 @@ def is_same_model(asked: str, returned: str, accepted: Collection[str] = ()) -> 
     `accepted` one. A missing name is not the same: nobody can tell what answered."""
     if returned in accepted:
         return True
+    if not returned:
+        return False
     mine, theirs = asked.lower(), returned.lower()
     if "/" not in theirs:
         mine = mine.rpartition("/")[2]

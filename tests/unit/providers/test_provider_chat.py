@@ -1,0 +1,382 @@
+"""A durable attempt made of a single chat call: what is bought once, what is lost, what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from provider_wire import TASK
+
+from oracle.core.compute import (
+    CannotTell,
+    Completion,
+    Found,
+    IdempotencyKey,
+    JobHandle,
+    JobState,
+    JobStatus,
+    Money,
+    Recovery,
+    Task,
+)
+from oracle.core.errors import OracleError, Verdict
+from oracle.providers import errors
+from oracle.providers.chat import ChatCompute, Limits
+from oracle.providers.pricing import Rates, TokenPrice, fixed
+
+KEY = IdempotencyKey("11111111-2222-3333-4444-555555555555")
+DONE = Completion("42", "gpt-x", "stop", input_tokens=12, output_tokens=5)
+
+
+class ScriptedChat:
+    """Answers each call with the next of `replies`: a completion, an exception, or a coroutine function of the task."""
+
+    def __init__(self, *replies: Any) -> None:
+        self.calls: list[Task] = []
+        self.started = asyncio.Event()
+        self.closed = False
+        self._replies = list(replies)
+
+    async def complete(self, task: Task) -> Completion:
+        self.calls.append(task)
+        self.started.set()
+        reply = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+        if isinstance(reply, BaseException):
+            raise reply
+        if isinstance(reply, Completion):
+            return reply
+        return await reply(task)
+
+    async def stream(self, task: Task) -> AsyncIterator[str]:
+        yield "42"
+
+    async def models(self) -> Sequence[str]:
+        return ("gpt-x",)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def for_ever(task: Task) -> Completion:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def ended(compute: ChatCompute, handle: JobHandle) -> JobStatus:
+    async with asyncio.timeout(5):
+        while True:
+            status = (await compute.poll([handle]))[handle]
+            if status.state not in (JobState.QUEUED, JobState.RUNNING):
+                return status
+            await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (nothing tells when it holds)
+            await asyncio.sleep(0)
+
+
+async def test_a_job_is_submitted_polled_and_fetched() -> None:
+    times = iter([1000.0, 1002.0])
+    price = fixed(TokenPrice(Decimal(1), Decimal(10)))
+    compute = ChatCompute(
+        "example", ScriptedChat(DONE), price_of=price, rates=Rates(sol_usd=Decimal(100)), now=lambda: next(times)
+    )
+    handle = await compute.submit(TASK, KEY)
+    assert (await ended(compute, handle)) == JobStatus(JobState.SUCCEEDED)
+    output = await compute.fetch(handle)
+    assert output.content == b"42"
+    assert output.model_run == "gpt-x"
+    assert (output.input_tokens, output.output_tokens) == (12, 5)
+    assert (output.started_at, output.finished_at) == (1000.0, 1002.0)
+    # 12 input tokens at 1 USD and 5 output tokens at 10 USD a million, at 100 USD for a SOL.
+    assert output.cost == Money(0.000062, "USD")
+    assert output.cost_lamports == 620
+
+
+async def test_submit_returns_before_the_answer_comes() -> None:
+    chat = ScriptedChat(for_ever)
+    compute = ChatCompute("example", chat)
+    handle = await compute.submit(TASK, KEY)
+    await chat.started.wait()
+    assert (await compute.poll([handle]))[handle].state is JobState.RUNNING
+    await compute.close()
+
+
+async def test_the_same_key_is_the_same_call_while_it_runs_and_after_it_ended() -> None:
+    chat = ScriptedChat(DONE)
+    compute = ChatCompute("example", chat)
+    first = await compute.submit(TASK, KEY)
+    second = await compute.submit(TASK, KEY)
+    await ended(compute, first)
+    third = await compute.submit(TASK, KEY)
+    assert first == second == third
+    assert len(chat.calls) == 1
+
+
+async def test_a_call_that_failed_is_not_made_again_under_its_key() -> None:
+    chat = ScriptedChat(errors.REQUEST_REFUSED("no"))
+    compute = ChatCompute("example", chat)
+    handle = await compute.submit(TASK, KEY)
+    assert (await ended(compute, handle)).state is JobState.FAILED
+    await compute.submit(TASK, KEY)
+    assert (await ended(compute, handle)).state is JobState.FAILED
+    assert len(chat.calls) == 1
+
+
+async def test_a_lost_call_may_be_made_again_under_its_key() -> None:
+    chat = ScriptedChat(errors.NO_ANSWER("cut"), DONE)
+    compute = ChatCompute("example", chat)
+    handle = await compute.submit(TASK, KEY)
+    assert (await ended(compute, handle)).state is JobState.LOST
+    assert isinstance(await compute.find(KEY), CannotTell)
+    again = await compute.submit(TASK, KEY)
+    assert (await ended(compute, again)).state is JobState.SUCCEEDED
+
+
+async def test_a_handle_from_before_a_restart_is_lost_and_not_failed() -> None:
+    compute = ChatCompute("example", ScriptedChat(DONE))
+    stranger = JobHandle("example", "a job of an earlier process")
+    status = (await compute.poll([stranger]))[stranger]
+    assert status.state is JobState.LOST
+    assert status.error is not None
+    assert status.error.verdict is Verdict.UNKNOWN
+    with pytest.raises(OracleError) as caught:
+        await compute.fetch(stranger)
+    assert caught.value.verdict is Verdict.UNKNOWN
+
+
+async def test_a_look_up_finds_what_this_process_started_and_cannot_tell_of_the_rest() -> None:
+    compute = ChatCompute("example", ScriptedChat(DONE))
+    assert isinstance(await compute.find(KEY), CannotTell)
+    handle = await compute.submit(TASK, KEY)
+    assert await compute.find(KEY) == Found(handle)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (errors.RATE_LIMITED("slow down", retry_after_seconds=3.0), JobState.FAILED),
+        (errors.CREDENTIALS_REFUSED(), JobState.FAILED),
+        (errors.NO_ANSWER(), JobState.LOST),
+    ],
+)
+async def test_an_error_keeps_its_verdict(error: OracleError, state: JobState) -> None:
+    compute = ChatCompute("example", ScriptedChat(error))
+    status = await ended(compute, await compute.submit(TASK, KEY))
+    assert (status.state, status.error) == (state, error)
+
+
+async def test_an_exception_nobody_foresaw_is_a_lost_call_and_shows_nothing_of_the_prompt() -> None:
+    compute = ChatCompute("example", ScriptedChat(ValueError("six times seven")))
+    status = await ended(compute, await compute.submit(TASK, KEY))
+    assert status.state is JobState.LOST
+    assert "six" not in status.message
+    assert "ValueError" in status.message
+
+
+async def test_another_model_that_answers_is_refused() -> None:
+    compute = ChatCompute("example", ScriptedChat(replace(DONE, model="gpt-x-mini")))
+    status = await ended(compute, await compute.submit(TASK, KEY))
+    assert status.error is not None
+    assert status.error.error is errors.MODEL_SUBSTITUTED
+
+
+async def test_a_server_that_names_no_model_is_refused() -> None:
+    compute = ChatCompute("example", ScriptedChat(replace(DONE, model="")))
+    status = await ended(compute, await compute.submit(TASK, KEY))
+    assert status.state is JobState.FAILED
+
+
+async def test_an_accepted_name_is_accepted_for_its_own_model_only() -> None:
+    named = ScriptedChat(replace(DONE, model="house-model"))
+    good = ChatCompute("example", named, accepted_models={"gpt-x": ["house-model"]})
+    bad = ChatCompute("example", named, accepted_models={"gpt-y": ["house-model"]})
+    handle = await good.submit(TASK, KEY)
+    assert (await ended(good, handle)).state is JobState.SUCCEEDED
+    assert (await good.fetch(handle)).model_run == "house-model"
+    assert (await ended(bad, await bad.submit(TASK, KEY))).state is JobState.FAILED
+
+
+async def test_an_answer_cut_at_the_limit_that_was_asked_for_is_an_answer() -> None:
+    compute = ChatCompute("example", ScriptedChat(replace(DONE, finish_reason="length", output_tokens=32)))
+    assert (await ended(compute, await compute.submit(TASK, KEY))).state is JobState.SUCCEEDED
+
+
+async def test_an_answer_cut_before_the_limit_that_was_asked_for_is_refused() -> None:
+    compute = ChatCompute("example", ScriptedChat(replace(DONE, finish_reason="length", output_tokens=31)))
+    status = await ended(compute, await compute.submit(TASK, KEY))
+    assert status.error is not None
+    assert status.error.error is errors.ANSWER_CUT
+
+
+async def test_no_more_calls_run_than_allowed_and_the_others_wait_their_turn() -> None:
+    release = asyncio.Event()
+
+    async def held(task: Task) -> Completion:
+        await release.wait()
+        return DONE
+
+    chat = ScriptedChat(held)
+    compute = ChatCompute("example", chat, limits=Limits(concurrent_jobs=2))
+    handles = [await compute.submit(TASK, IdempotencyKey(str(number))) for number in range(3)]
+    await until(lambda: len(chat.calls) == 2)
+    states = [status.state for status in (await compute.poll(handles)).values()]
+    assert states == [JobState.RUNNING, JobState.RUNNING, JobState.QUEUED]
+    release.set()
+    assert {(await ended(compute, handle)).state for handle in handles} == {JobState.SUCCEEDED}
+
+
+async def test_a_job_whose_time_ran_out_in_the_queue_was_never_sent() -> None:
+    chat = ScriptedChat(for_ever)
+    compute = ChatCompute("example", chat, limits=Limits(concurrent_jobs=1))
+    await compute.submit(TASK, IdempotencyKey("first"))
+    status = await ended(compute, await compute.submit(replace(TASK, timeout_seconds=0.01), KEY))
+    assert status.error is not None
+    assert (status.state, status.error.error) == (JobState.FAILED, errors.NOT_SENT)
+    assert len(chat.calls) == 1
+    await compute.close()
+
+
+async def test_a_chat_api_that_does_not_keep_the_time_is_cut_and_its_call_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oracle.providers.chat._GRACE_SECONDS", 0.0)
+    compute = ChatCompute("example", ScriptedChat(for_ever))
+    status = await ended(compute, await compute.submit(replace(TASK, timeout_seconds=0.01), KEY))
+    assert status.state is JobState.LOST
+
+
+async def test_time_spent_in_the_queue_is_taken_from_the_call() -> None:
+    clock = [0.0]
+    release = asyncio.Event()
+
+    async def held(task: Task) -> Completion:
+        await release.wait()
+        clock[0] += 50.0
+        return DONE
+
+    chat = ScriptedChat(held, DONE)
+    compute = ChatCompute("example", chat, limits=Limits(concurrent_jobs=1), clock=lambda: clock[0])
+    await compute.submit(TASK, IdempotencyKey("first"))
+    await chat.started.wait()
+    handle = await compute.submit(TASK, KEY)
+    await until(lambda: len(compute._turns._waiters or ()) == 1)
+    release.set()
+    await ended(compute, handle)
+    assert [call.timeout_seconds for call in chat.calls] == [120.0, 70.0]
+
+
+async def test_cancel_cuts_the_call_and_frees_its_place() -> None:
+    chat = ScriptedChat(for_ever, DONE)
+    compute = ChatCompute("example", chat, limits=Limits(concurrent_jobs=1))
+    handle = await compute.submit(TASK, KEY)
+    await chat.started.wait()
+    await compute.cancel(handle)
+    assert (await compute.poll([handle]))[handle].state is JobState.CANCELLED
+    other = await compute.submit(TASK, IdempotencyKey("other"))
+    assert (await ended(compute, other)).state is JobState.SUCCEEDED
+
+
+async def test_a_job_cancelled_before_its_first_step_is_cancelled() -> None:
+    chat = ScriptedChat(DONE)
+    compute = ChatCompute("example", chat)
+    handle = await compute.submit(TASK, KEY)
+    await compute.cancel(handle)
+    assert (await compute.poll([handle]))[handle].state is JobState.CANCELLED
+    assert chat.calls == []
+
+
+async def test_cancel_changes_nothing_that_has_ended_or_is_not_known() -> None:
+    compute = ChatCompute("example", ScriptedChat(DONE))
+    handle = await compute.submit(TASK, KEY)
+    await ended(compute, handle)
+    await compute.cancel(handle)
+    await compute.cancel(JobHandle("example", "unknown"))
+    assert (await compute.fetch(handle)).content == b"42"
+
+
+async def test_close_cuts_every_call_and_closes_the_api() -> None:
+    chat = ScriptedChat(for_ever)
+    compute = ChatCompute("example", chat)
+    handles = [await compute.submit(TASK, IdempotencyKey(str(number))) for number in range(3)]
+    await compute.close()
+    assert chat.closed
+    assert {status.state for status in (await compute.poll(handles)).values()} == {JobState.CANCELLED}
+
+
+async def test_an_answer_can_be_fetched_again_until_its_place_is_needed() -> None:
+    compute = ChatCompute("example", ScriptedChat(DONE), limits=Limits(kept_jobs=2))
+    handles = [await compute.submit(TASK, IdempotencyKey(str(number))) for number in range(2)]
+    for handle in handles:
+        await ended(compute, handle)
+    await compute.fetch(handles[0])
+    assert (await compute.fetch(handles[0])).content == b"42"
+    await compute.submit(TASK, KEY)
+    assert (await compute.poll([handles[0]]))[handles[0]].state is JobState.LOST
+    assert (await compute.fetch(handles[1])).content == b"42"
+
+
+async def test_an_answer_nobody_has_fetched_is_kept_and_new_work_waits() -> None:
+    clock = [0.0]
+    compute = ChatCompute(
+        "example", ScriptedChat(DONE), limits=Limits(kept_jobs=1, keep_seconds=60.0), clock=lambda: clock[0]
+    )
+    handle = await compute.submit(TASK, IdempotencyKey("first"))
+    await ended(compute, handle)
+    with pytest.raises(OracleError) as caught:
+        await compute.submit(TASK, KEY)
+    assert (caught.value.error, caught.value.verdict) == (errors.BUSY, Verdict.RETRY)
+    assert (await compute.fetch(handle)).content == b"42"
+    clock[0] = 61.0
+    await compute.submit(TASK, KEY)
+
+
+async def test_a_failure_nobody_has_heard_of_is_kept_too() -> None:
+    compute = ChatCompute("example", ScriptedChat(errors.REQUEST_REFUSED()), limits=Limits(kept_jobs=1))
+    handle = await compute.submit(TASK, IdempotencyKey("first"))
+    await until(lambda: compute._jobs["first"].ended_at is not None)
+    with pytest.raises(OracleError):
+        await compute.submit(TASK, KEY)
+    assert (await compute.poll([handle]))[handle].state is JobState.FAILED
+    await compute.submit(TASK, KEY)
+
+
+async def test_memory_is_bounded_in_bytes() -> None:
+    big = replace(DONE, text="x" * 1000)
+    compute = ChatCompute("example", ScriptedChat(big), limits=Limits(kept_bytes=1500))
+    for number in range(10):
+        handle = await compute.submit(TASK, IdempotencyKey(str(number)))
+        await ended(compute, handle)
+        await compute.fetch(handle)
+    assert compute._kept_bytes() <= 2000
+
+
+async def test_a_quote_counts_every_output_token_and_rounds_up() -> None:
+    price = fixed(TokenPrice(Decimal(0), Decimal(3)))
+    compute = ChatCompute("example", ScriptedChat(DONE), price_of=price, rates=Rates(sol_usd=Decimal(7)))
+    quote = await compute.quote(TASK)
+    # 32 tokens at 3 USD a million are 0.000096 USD; at 7 USD for a SOL that is 13,714.28 lamports.
+    assert (quote.cost_lamports, quote.cost) == (13_715, Money(0.000096, "USD"))
+
+
+async def test_a_price_that_is_lost_afterwards_does_not_lose_the_answer() -> None:
+    async def price_of(model: str) -> TokenPrice:
+        raise errors.PRICE_UNKNOWN()
+
+    compute = ChatCompute("example", ScriptedChat(DONE), price_of=price_of)
+    handle = await compute.submit(TASK, KEY)
+    await ended(compute, handle)
+    assert (await compute.fetch(handle)).cost is None
+
+
+async def test_what_it_can_do_is_declared() -> None:
+    compute = ChatCompute("example", ScriptedChat(DONE), recovery=Recovery.REPEAT)
+    assert compute.capabilities.recovery is Recovery.REPEAT
+    assert compute.capabilities.cancel
+    assert not compute.capabilities.prompts_public
+    assert await compute.models() == ("gpt-x",)
+    assert await compute.balance() is None

@@ -1,0 +1,91 @@
+"""Names of models that mean the same model, and prices in lamports."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from provider_wire import TASK
+
+from oracle.core.compute import Money
+from oracle.core.errors import OracleError
+from oracle.providers import errors
+from oracle.providers.model_names import is_same_model
+from oracle.providers.pricing import (
+    NO_RATES,
+    Rates,
+    TokenPrice,
+    estimated_input_tokens,
+    nos_to_usd,
+    token_quote,
+    usd_to_lamports,
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "returned"),
+    [
+        ("gpt-x", "gpt-x"),
+        ("gpt-x", "gpt-x-2026-08-01"),
+        ("gpt-4", "gpt-4-0613"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "meta-llama/llama-3.3-70b-instruct"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "Llama-3.3-70B-Instruct"),
+    ],
+)
+def test_the_same_model_under_another_spelling_is_the_same(asked: str, returned: str) -> None:
+    assert is_same_model(asked, returned)
+
+
+@pytest.mark.parametrize(
+    ("asked", "returned"),
+    [
+        ("gpt-x", "gpt-x-mini"),
+        ("gpt-x", "gpt-x-mini-2026-08-01"),
+        ("gpt-x", "gpt"),
+        ("gpt-x", ""),
+        ("", ""),
+        ("Qwen/Qwen3-Coder", "Intel/Qwen3-Coder"),
+        ("qwen3", "qwen3-480b"),
+        ("org/model", "org"),
+    ],
+)
+def test_another_model_is_another(asked: str, returned: str) -> None:
+    assert not is_same_model(asked, returned)
+
+
+def test_a_name_that_was_accepted_is_the_same() -> None:
+    assert is_same_model("gpt-x", "house-model", ["house-model"])
+
+
+def test_the_input_is_counted_generously() -> None:
+    assert estimated_input_tokens(TASK) == 8 + 16
+
+
+def test_a_quote_is_kept_in_lamports_and_told_in_dollars() -> None:
+    quote = token_quote(TASK, TokenPrice(Decimal(1), Decimal(2)), Rates(sol_usd=Decimal(200)))
+    assert (quote.cost_lamports, quote.cost) == (440, Money(0.000088, "USD"))
+
+
+def test_what_costs_something_cannot_be_quoted_without_a_price_of_sol() -> None:
+    with pytest.raises(OracleError) as caught:
+        usd_to_lamports(Decimal("0.01"), NO_RATES)
+    assert caught.value.error is errors.PRICE_UNKNOWN
+    with pytest.raises(OracleError):
+        nos_to_usd(Decimal(1), Rates(sol_usd=Decimal(1)))
+
+
+def test_what_costs_nothing_needs_no_price_of_sol() -> None:
+    assert usd_to_lamports(Decimal(0), NO_RATES) == 0
+    assert nos_to_usd(Decimal(0), NO_RATES) == 0
+
+
+def test_nos_is_worth_its_price() -> None:
+    assert nos_to_usd(Decimal("2.5"), Rates(nos_usd=Decimal("0.3"))) == Decimal("0.75")
+
+
+@given(usd=st.decimals(0, 1000, places=9), sol=st.decimals("0.01", 10_000, places=2))
+def test_lamports_are_never_rounded_below_the_cost(usd: Decimal, sol: Decimal) -> None:
+    lamports = usd_to_lamports(usd, Rates(sol_usd=sol))
+    assert Decimal(lamports) * sol >= usd * 1_000_000_000
