@@ -1,0 +1,127 @@
+"""Finds and starts Surfpool: a real validator's runtime and RPC, written by others, for tests marked `validator`.
+
+    with running_surfpool() as surfpool:      # raises SurfpoolUnavailable, with the reason, where there is none
+        surfpool.load_program(program_id, elf)
+        AsyncClient(surfpool.rpc_url)
+
+It is looked for in the environment variable `SURFPOOL_HOST` (the path of a `surfnet-host`), then beside the project in
+`../shared/validator/surfnet-host`, then as `surfpool` on PATH. Start it once for a test session: the fixture `surfpool`
+of tests/conftest.py does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from solders.pubkey import Pubkey
+
+BPF_LOADER = "BPFLoader2111111111111111111111111111111111"
+_BESIDE_PROJECT = Path(__file__).parents[3] / "shared" / "validator" / "surfnet-host"
+_START_SECONDS = 90  # the first start unpacks the program
+_STOP_SECONDS = 5
+
+
+class SurfpoolUnavailable(Exception):
+    """There is no Surfpool here, or it does not start; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surfpool:
+    """A running Surfpool. Its WebSocket is on the next port."""
+
+    port: int
+
+    @property
+    def rpc_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port + 1}"
+
+    def call(self, method: str, *params: Any) -> Any:
+        """One JSON-RPC call; raises `RuntimeError` with the error of an answer."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        answer = httpx.post(self.rpc_url, json=body, timeout=30).json()
+        if "error" in answer:
+            raise RuntimeError(f"{method}: {answer['error']}")
+        return answer["result"]
+
+    def set_account(self, address: Pubkey, *, lamports: int, data: bytes, owner: str, executable: bool = False) -> None:
+        """Overwrites an account, whatever the rules."""
+        account = {"lamports": lamports, "data": data.hex(), "owner": owner, "executable": executable}
+        self.call("surfnet_setAccount", str(address), account)
+
+    def load_program(self, address: Pubkey, elf: bytes) -> None:
+        """Places a program at an address without a deployment."""
+        self.set_account(address, lamports=10**10, data=elf, owner=BPF_LOADER, executable=True)
+
+
+@contextmanager
+def running_surfpool(slot_milliseconds: int = 400, environment: Mapping[str, str] | None = None) -> Iterator[Surfpool]:
+    """Starts Surfpool on two free ports and stops it in the end. Raises `SurfpoolUnavailable`."""
+    port = _two_free_ports()
+    command = _command(port, slot_milliseconds, os.environ if environment is None else environment)
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        except OSError as error:
+            raise SurfpoolUnavailable(f"{command[0]} does not start: {error}") from error
+        try:
+            surfpool = Surfpool(port)
+            if (failure := _wait_until_it_answers(surfpool, process)) is not None:
+                output.seek(0)
+                said = output.read()[-500:].decode(errors="replace").strip()
+                raise SurfpoolUnavailable(f"{command[0]} {failure}: {said}")
+            yield surfpool
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _command(port: int, slot_milliseconds: int, environment: Mapping[str, str]) -> list[str]:
+    host = environment.get("SURFPOOL_HOST") or (str(_BESIDE_PROJECT) if _BESIDE_PROJECT.exists() else None)
+    if host is not None:
+        return [host, str(port), str(slot_milliseconds)]
+    if (surfpool := shutil.which("surfpool", path=environment.get("PATH"))) is not None:
+        options = ["--offline", "--no-tui", "--no-deploy", "--no-studio", "--slot-time", str(slot_milliseconds)]
+        return [surfpool, "start", *options, "--port", str(port), "--ws-port", str(port + 1)]
+    raise SurfpoolUnavailable("SURFPOOL_HOST is not set, and there is no surfpool on PATH")
+
+
+def _wait_until_it_answers(surfpool: Surfpool, process: subprocess.Popen[bytes]) -> str | None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return f"ended with status {process.returncode}"
+        with suppress(httpx.HTTPError, RuntimeError):
+            surfpool.call("getLatestBlockhash")
+            with socket.create_connection(("127.0.0.1", surfpool.port + 1), timeout=5):
+                return None
+        time.sleep(0.05)
+    return f"did not answer within {_START_SECONDS} seconds"
+
+
+def _two_free_ports() -> int:
+    for _ in range(100):
+        with ExitStack() as stack, suppress(OSError, OverflowError):
+            first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            port: int = first.getsockname()[1]
+            stack.enter_context(socket.create_server(("127.0.0.1", port + 1)))
+            return port
+    raise SurfpoolUnavailable("no two neighbouring ports are free")
