@@ -89,7 +89,12 @@ async def serve(emulator: Emulator, *, host: str = "127.0.0.1", port: int = 0) -
             connections.pop(self.transport.get_extra_info("peername")[:2]).gone.set()
 
     config = uvicorn.Config(
-        _FaultLayer(emulator, connections, calls), ws="none", lifespan="off", log_config=None, access_log=False
+        _FaultLayer(emulator, connections, calls),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
     )
     config.load()
     # uvicorn's protocol without its Server: no signal handlers, and no main loop whose tick would cost 0.1 s a stop.

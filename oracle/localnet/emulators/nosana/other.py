@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -32,7 +31,6 @@ class Other:
             Route("/markets/{market}", self._market),
             Route("/markets/{market}/required-resources", self._required),
             Route("/pinning/pinJSONToIPFS", self._pin_json, methods=["POST"]),
-            Route("/pinning/pinFileToIPFS", self._pin_file, methods=["POST"]),
             Route("/ipfs/{cid}", self._gateway),
         ]
 
@@ -89,26 +87,12 @@ class Other:
         return market.as_json()
 
     async def _pin_json(self, request: Request) -> Response:
-        self._require_pin_token(request)
-        try:
-            document = orjson.loads(await request.body())
-        except orjson.JSONDecodeError:
-            return JSONResponse({"error": "Invalid JSON"}, 400)
-        return self._pinned(as_pinata_stores(document))
-
-    async def _pin_file(self, request: Request) -> Response:
-        self._require_pin_token(request)
-        async with request.form() as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                return JSONResponse({"error": "file is missing"}, 400)
-            return self._pinned(await file.read())
-
-    def _require_pin_token(self, request: Request) -> None:
         if request.headers.get("authorization") != f"Bearer {self._pin_token}":
             raise refuse(401, "Invalid authentication")
-
-    def _pinned(self, document: bytes) -> Response:
+        try:
+            document = as_pinata_stores(orjson.loads(await request.body()))
+        except orjson.JSONDecodeError:
+            return JSONResponse({"error": "Invalid JSON"}, 400)
         cid = self._world.pin(document)
         return JSONResponse({"IpfsHash": cid, "PinSize": len(document), "Timestamp": "2026-07-25T17:19:50.000Z"})
 
