@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Final
 
 from oracle.core.compute import (
@@ -28,7 +27,6 @@ from oracle.core.compute import (
 )
 from oracle.core.errors import OracleError, Verdict
 from oracle.providers import errors
-from oracle.providers.model_names import is_same_model
 from oracle.providers.pricing import FREE, NO_RATES, PriceOf, Rates, token_cost_usd, token_quote, usd_to_lamports
 
 _MIB: Final = 1024 * 1024
@@ -54,7 +52,8 @@ class ChatCompute:
     """Implements `Compute`. `chat` is public: the gateway streams from it, and `close` closes it.
 
     Jobs live in memory, so a restart forgets them. A handle that is not known is LOST, never FAILED: its call may have
-    been paid for (law 5). `accepted_models` maps a model to other names under which it may answer.
+    been paid for (law 5). The model
+    that answered is reported as the API names it; whether it may is decided elsewhere.
     """
 
     def __init__(
@@ -66,8 +65,6 @@ class ChatCompute:
         price_of: PriceOf = FREE,
         rates: Rates = NO_RATES,
         limits: Limits = Limits(),
-        accepted_models: Mapping[str, Collection[str]] = MappingProxyType({}),
-        check_model: bool = True,
         balance: Callable[[], Awaitable[Money | None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -78,8 +75,6 @@ class ChatCompute:
         self._price_of = price_of
         self._rates = rates
         self._limits = limits
-        self._accepted_models = accepted_models
-        self._check_model = check_model
         self._balance = balance
         self._clock = clock
         self._now = now
@@ -112,7 +107,7 @@ class ChatCompute:
         return {handle: self._status(handle) for handle in handles}
 
     async def fetch(self, handle: JobHandle) -> Output:
-        """The output of a job that succeeded, as often as wanted. Raises ORC-PROVIDER-020 for any other."""
+        """The output of a job that succeeded, as often as wanted. Raises ORC-PROVIDER-019 for any other."""
         job = self._jobs.get(handle.job_id)
         if job is None or job.output is None:
             raise errors.JOB_UNKNOWN(f"{self.name} holds no output of job {handle.job_id}")
@@ -174,10 +169,6 @@ class ChatCompute:
         return await self._output(task, completion, started_at)
 
     def _check(self, task: Task, completion: Completion) -> None:
-        if self._check_model and not is_same_model(
-            task.model, completion.model, self._accepted_models.get(task.model, ())
-        ):
-            raise errors.MODEL_SUBSTITUTED(f"{self.name}: asked {task.model!r}, answered {completion.model[:80]!r}")
         # Cut at the limit the requester set is what was asked for; cut before it is not.
         tokens = completion.output_tokens
         if completion.finish_reason == "length" and tokens is not None and tokens < task.max_output_tokens:

@@ -121,33 +121,27 @@ ANSWER_INCOMPLETE = ErrorCode(
     "It is tried again. If it lasts, the server does not follow the OpenAI wire format.",
     Verdict.RETRY,
 )
-MODEL_SUBSTITUTED = ErrorCode(
-    "ORC-PROVIDER-019",
-    "Another model answered",
-    "The model named in the answer is not the model that was asked for.",
-    "If both names mean the same model, add the returned name to `accepted_models`; else choose another provider.",
-)
 JOB_UNKNOWN = ErrorCode(
-    "ORC-PROVIDER-020",
+    "ORC-PROVIDER-019",
     "Job not known here",
     "The adapter holds no such job, or none that has succeeded: it was started by an earlier process, or dropped.",
     "Nothing to do by hand: it counts as a purchase that may have happened.",
     Verdict.UNKNOWN,
 )
 PRICE_UNKNOWN = ErrorCode(
-    "ORC-PROVIDER-021",
+    "ORC-PROVIDER-020",
     "Price not known",
     "A cost cannot be stated in lamports: the price of SOL, of NOS or of the model is not known.",
     "Set `sol_usd` (and `nos_usd` for Nosana) under `[prices]`, and the model's price at the provider.",
 )
 SECRET_MISSING = ErrorCode(
-    "ORC-PROVIDER-022",
+    "ORC-PROVIDER-021",
     "Secret missing",
     "The file or environment variable that should hold a provider's secret is not there, or is empty.",
     "Create it, or correct the `…_file` or `…_env` option that names it.",
 )
 SETTINGS_INVALID = ErrorCode(
-    "ORC-PROVIDER-023",
+    "ORC-PROVIDER-022",
     "Provider settings are wrong",
     "An option of the provider is unknown, missing, or out of range.",
     "Correct the option that the detail names; `oracle.example.toml` lists them all.",

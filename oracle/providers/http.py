@@ -78,7 +78,12 @@ class Http:
             timeout=httpx.Timeout(
                 timeouts.silence, connect=timeouts.connect, write=timeouts.write, pool=timeouts.connect
             ),
+            # Every call gets a fresh connection. A kept one may be closed by the server just as it is used again (every
+            # seventh time with llama.cpp), and that cannot be told from a purchase whose answer was lost.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             follow_redirects=False,
+            # A proxy would carry what is meant for this machine off it.
+            trust_env=not _is_loopback(base_url),
             transport=transport,
         )
 
@@ -255,6 +260,11 @@ def _is_web_address(url: str) -> bool:
     except httpx.InvalidURL:
         return False
     return parts.scheme in ("http", "https") and bool(parts.host)
+
+
+def _is_loopback(url: str) -> bool:
+    host = httpx.URL(url).host
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:

@@ -73,7 +73,7 @@ def usd_quote(usd: Decimal, rates: Rates, expected_seconds: float | None = None)
 
 
 def usd_to_lamports(usd: Decimal, rates: Rates) -> int:
-    """Lamports worth `usd`. Raises ORC-PROVIDER-021 for anything but nothing where the price of SOL is not known."""
+    """Lamports worth `usd`. Raises ORC-PROVIDER-020 for anything but nothing where the price of SOL is not known."""
     if usd == 0:
         return 0
     if rates.sol_usd is None:
@@ -82,7 +82,7 @@ def usd_to_lamports(usd: Decimal, rates: Rates) -> int:
 
 
 def nos_to_usd(nos: Decimal, rates: Rates) -> Decimal:
-    """Raises ORC-PROVIDER-021 where the price of NOS is not known."""
+    """Raises ORC-PROVIDER-020 where the price of NOS is not known."""
     if nos == 0:
         return Decimal(0)
     if rates.nos_usd is None:

@@ -10,17 +10,19 @@ import httpx
 from pydantic import Field, TypeAdapter, ValidationError
 
 from oracle.core.compute import Compute, Recovery
+from oracle.model.weights import weights_directory
 from oracle.providers import errors
 from oracle.providers.chat import ChatCompute, Limits
 from oracle.providers.http import Http, Timeouts
+from oracle.providers.local.client import LocalChat
 from oracle.providers.openai.client import OpenAIChat
 from oracle.providers.openai.wire import Dictation
 from oracle.providers.pace import Pace
 from oracle.providers.pricing import FREE, NO_RATES, PriceOf, Rates, TokenPrice
 from oracle.providers.secrets import read_secret
-from oracle.providers.settings import ModelPrice, OpenAISettings
+from oracle.providers.settings import LocalSettings, ModelPrice, OpenAISettings
 
-ProviderSettings = Annotated[OpenAISettings, Field(discriminator="kind")]
+ProviderSettings = Annotated[OpenAISettings | LocalSettings, Field(discriminator="kind")]
 """One `[providers.NAME]` table of the configuration."""
 
 _SETTINGS: TypeAdapter[ProviderSettings] = TypeAdapter(ProviderSettings)
@@ -33,7 +35,7 @@ _UNDO_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def parse(settings: Mapping[str, Any]) -> ProviderSettings:
-    """Checked settings. Raises ORC-PROVIDER-023, which names the option and never repeats its value."""
+    """Checked settings. Raises ORC-PROVIDER-022, which names the option and never repeats its value."""
     try:
         return _SETTINGS.validate_python(settings)
     except ValidationError as error:
@@ -49,9 +51,13 @@ def build(
     transport: httpx.AsyncBaseTransport | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Compute:
-    """The provider called `name`. `transport` replaces the network in tests. Raises ORC-PROVIDER-012, 022 or 023."""
+    """The provider called `name`. `transport` replaces the network in tests. Raises ORC-PROVIDER-012, 021 or 022."""
     checked = parse(settings) if isinstance(settings, Mapping) else settings
-    return _openai(name, checked, rates, transport, environ)
+    match checked:
+        case OpenAISettings():
+            return _openai(name, checked, rates, transport, environ)
+        case LocalSettings():
+            return _local(name, checked, environ)
 
 
 def _openai(
@@ -81,6 +87,7 @@ def _openai(
     dictation = Dictation(
         token_limit_field=settings.token_limit_field or by_server.get(settings.server, "max_tokens"),
         send_sampling=settings.send_sampling,
+        by_stream=settings.server == "llamacpp",
         extra={**_UNDO_DEFAULTS.get(settings.server, {}), **settings.extra_body},
     )
     return ChatCompute(
@@ -90,9 +97,19 @@ def _openai(
         price_of=FREE if settings.free else _listed(settings.model_prices),
         rates=rates,
         limits=Limits(concurrent_jobs=settings.max_concurrent_jobs, kept_jobs=settings.max_kept_jobs),
-        accepted_models=settings.accepted_models,
-        check_model=settings.check_model,
     )
+
+
+def _local(name: str, settings: LocalSettings, environ: Mapping[str, str]) -> ChatCompute:
+    chat = LocalChat(
+        name,
+        settings.directory or weights_directory(environ),
+        threads=settings.threads,
+        context_tokens=settings.context_tokens,
+    )
+    # One at a time: a job that waits here is known to be unsent, one that waits inside llama.cpp is not.
+    limits = Limits(concurrent_jobs=1, kept_jobs=settings.max_kept_jobs)
+    return ChatCompute(name, chat, recovery=Recovery.REPEAT, limits=limits)
 
 
 def _listed(prices: Mapping[str, ModelPrice]) -> PriceOf:

@@ -19,7 +19,7 @@ def read_secret(
 ) -> str | None:
     """The secret, without the line end an editor leaves behind; None where none of the three options is set.
 
-    Raises ORC-PROVIDER-022 where it is named and not there, ORC-PROVIDER-023 where it is named twice.
+    Raises ORC-PROVIDER-021 where it is named and not there, ORC-PROVIDER-022 where it is named twice.
     """
     named = [option for option in (value, file, variable) if option is not None]
     if not named:

@@ -22,6 +22,19 @@ class ModelPrice(_Strict):
     output_usd_per_million_tokens: Usd = Field(description="USD for a million output tokens, reasoning included")
 
 
+class LocalSettings(_Strict):
+    """The small model on this machine (extra `local`). It costs nothing, and answers one request at a time."""
+
+    kind: Literal["local"] = "local"
+    directory: Path | None = Field(
+        None,
+        description="Where the weights lie, or are downloaded to; none means `ORACLE_MODEL_DIR` or the cache",
+    )
+    threads: int = Field(1, ge=1, description="Threads of llama.cpp; more is slower where cores are shared")
+    context_tokens: int = Field(2048, ge=64, le=8192, description="Tokens that a prompt and its answer share")
+    max_kept_jobs: int = Field(1000, ge=1, description="Most jobs held in memory, ended ones included")
+
+
 class _Remote(_Strict):
     """Options of every provider that is called over HTTP."""
 
@@ -41,10 +54,6 @@ class _Chatting(_Remote):
     model_prices: dict[str, ModelPrice] = Field(
         default_factory=dict, description="Price of each model, by the provider's own name of it"
     )
-    accepted_models: dict[str, list[str]] = Field(
-        default_factory=dict, description="Other names under which a model may answer, such as an alias of the server"
-    )
-    check_model: bool = Field(True, description="Refuse an answer in which the server names another model")
     max_kept_jobs: int = Field(1000, ge=1, description="Most jobs held in memory, ended ones included")
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final
 
 from oracle.core.compute import Completion, Task
-from oracle.providers import sse
+from oracle.providers import errors, sse
 from oracle.providers.http import Http
 from oracle.providers.openai import wire
 from oracle.providers.openai.wire import Dictation, Embeddings
@@ -24,14 +24,12 @@ class OpenAIChat:
 
     async def complete(self, task: Task) -> Completion:
         """One answer, within `task.timeout_seconds`. `model` is the name the server returns, not the one asked for."""
+        if self._dictation.by_stream:
+            return await self._whole_stream(task)
         private = _texts(task)
+        body = wire.chat_body(task, self._dictation, stream=False)
         answer = await self._http.call(
-            "POST",
-            "chat/completions",
-            json=wire.chat_body(task, self._dictation, stream=False),
-            repeatable=False,
-            seconds=task.timeout_seconds,
-            private=private,
+            "POST", "chat/completions", json=body, repeatable=False, seconds=task.timeout_seconds, private=private
         )
         return wire.read_completion(self._http.json(answer, repeatable=False), private)
 
@@ -71,6 +69,13 @@ class OpenAIChat:
 
     async def close(self) -> None:
         await self._http.close()
+
+    async def _whole_stream(self, task: Task) -> Completion:
+        async with contextlib.aclosing(self.streamed(task)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Completion):
+                    return piece
+        raise errors.ANSWER_INCOMPLETE("the stream ended without its completion")
 
     async def _pieces(self, task: Task) -> AsyncGenerator[str, None]:
         async with contextlib.aclosing(self.streamed(task)) as pieces:

@@ -24,10 +24,15 @@ _SEED_MASK: Final = 0x7FFF_FFFF
 
 @dataclass(frozen=True, slots=True)
 class Dictation:
-    """How a server wants to be asked. `extra` is merged into every chat body and wins over what is there."""
+    """How a server wants to be asked. `extra` is merged into every chat body and wins over what is there.
+
+    `by_stream` reads every answer as a stream: llama.cpp computes anything else to its end, for nobody, when its reader
+    has gone away.
+    """
 
     token_limit_field: TokenLimitField = "max_tokens"
     send_sampling: bool = True
+    by_stream: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -11,26 +11,13 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from provider_wire import COMPLETION, TASK, Pieces, Wire, answer, http
+from provider_wire import COMPLETION, STREAM, TASK, Pieces, Wire, answer, http
 
 from oracle.core.compute import Completion, Message, Task
 from oracle.core.errors import ErrorCode, OracleError, Verdict
 from oracle.providers import errors, sse
 from oracle.providers.openai.client import OpenAIChat
 from oracle.providers.openai.wire import PLAIN, Dictation, chat_body, read_completion
-
-# openai_compatible.md §2.3
-STREAM = b"""data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":null}
-
-data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"42"},"finish_reason":null}],"usage":null}
-
-data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}
-
-data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}
-
-data: [DONE]
-
-"""  # noqa: E501
 
 # ionet.md §2.6
 IONET_STREAM = b"""data: {"id":"chatcmpl-5d1c0b6e","object":"chat.completion.chunk","created":1789430000,"model":"Qwen/Qwen3.8-27B","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":{"prompt_tokens":57,"total_tokens":57,"completion_tokens":0},"provider":"ai.io.net"}
@@ -313,6 +300,13 @@ async def test_a_refused_stream_is_a_refused_call() -> None:
     with pytest.raises(OracleError) as caught:
         _ = [piece async for piece in chat.stream(TASK)]
     assert caught.value.error is errors.CREDENTIALS_REFUSED
+
+
+async def test_a_server_that_computes_for_readers_long_gone_is_read_as_a_stream() -> None:
+    wire = Wire(answer(STREAM))
+    found = await OpenAIChat(http(wire), Dictation(by_stream=True)).complete(TASK)
+    assert (found.text, found.output_tokens) == ("42", 1)
+    assert wire.body()["stream"] is True
 
 
 async def test_the_plain_stream_is_text_alone() -> None:

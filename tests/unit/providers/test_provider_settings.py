@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from provider_wire import COMPLETION, TASK, Wire, answer
+from provider_wire import COMPLETION, STREAM, TASK, Wire, answer
 from pydantic import SecretStr
 
 from oracle.core.compute import IdempotencyKey, JobState, Recovery
@@ -106,18 +106,18 @@ async def test_a_provider_without_a_key_sends_none() -> None:
         ("other", "max_tokens", set()),
         ("ollama", "max_tokens", set()),
         ("vllm", "max_tokens", {"top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"}),
-        ("llamacpp", "max_tokens", {"top_k", "min_p", "repeat_penalty", "cache_prompt"}),
+        ("llamacpp", "max_tokens", {"top_k", "min_p", "repeat_penalty", "cache_prompt", "stream_options"}),
     ],
 )
 async def test_each_server_is_asked_the_way_it_wants(server: str, limit: str, extra: set[str]) -> None:
-    wire = Wire(answer(COMPLETION))
+    wire = Wire(answer(STREAM if server == "llamacpp" else COMPLETION))
     await built(wire, server=server).chat.complete(TASK)
     common = {"model", "messages", "stream", "temperature", "top_p", "seed"}
     assert set(wire.body()) == common | {limit} | extra
 
 
 async def test_an_option_of_the_operator_wins_over_the_default_of_a_server() -> None:
-    wire = Wire(answer(COMPLETION))
+    wire = Wire(answer(STREAM))
     compute = built(wire, server="llamacpp", token_limit_field="max_completion_tokens", extra_body={"top_k": 5})
     await compute.chat.complete(TASK)
     assert (wire.body()["top_k"], wire.body()["max_completion_tokens"]) == (5, 32)

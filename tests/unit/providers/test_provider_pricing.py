@@ -1,4 +1,4 @@
-"""Names of models that mean the same model, and prices in lamports."""
+"""Prices in lamports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from provider_wire import TASK
 from oracle.core.compute import Money
 from oracle.core.errors import OracleError
 from oracle.providers import errors
-from oracle.providers.model_names import is_same_model
 from oracle.providers.pricing import (
     NO_RATES,
     Rates,
@@ -22,41 +21,6 @@ from oracle.providers.pricing import (
     token_quote,
     usd_to_lamports,
 )
-
-
-@pytest.mark.parametrize(
-    ("asked", "returned"),
-    [
-        ("gpt-x", "gpt-x"),
-        ("gpt-x", "gpt-x-2026-08-01"),
-        ("gpt-4", "gpt-4-0613"),
-        ("meta-llama/Llama-3.3-70B-Instruct", "meta-llama/llama-3.3-70b-instruct"),
-        ("meta-llama/Llama-3.3-70B-Instruct", "Llama-3.3-70B-Instruct"),
-    ],
-)
-def test_the_same_model_under_another_spelling_is_the_same(asked: str, returned: str) -> None:
-    assert is_same_model(asked, returned)
-
-
-@pytest.mark.parametrize(
-    ("asked", "returned"),
-    [
-        ("gpt-x", "gpt-x-mini"),
-        ("gpt-x", "gpt-x-mini-2026-08-01"),
-        ("gpt-x", "gpt"),
-        ("gpt-x", ""),
-        ("", ""),
-        ("Qwen/Qwen3-Coder", "Intel/Qwen3-Coder"),
-        ("qwen3", "qwen3-480b"),
-        ("org/model", "org"),
-    ],
-)
-def test_another_model_is_another(asked: str, returned: str) -> None:
-    assert not is_same_model(asked, returned)
-
-
-def test_a_name_that_was_accepted_is_the_same() -> None:
-    assert is_same_model("gpt-x", "house-model", ["house-model"])
 
 
 def test_the_input_is_counted_generously() -> None:
