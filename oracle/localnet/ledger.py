@@ -6,6 +6,7 @@ cluster drops a block that nobody saw.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,9 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
 
     def close(self) -> None:
-        self.commit()
+        """Keeps everything, the open slot included. May be called twice."""
+        with contextlib.suppress(sqlite3.ProgrammingError):
+            self.commit()
         self._db.close()
 
     def commit(self) -> None:
