@@ -31,7 +31,7 @@ from solders.hash import Hash
 from solders.litesvm import LiteSVM
 from solders.message import Message, MessageV0
 from solders.pubkey import Pubkey
-from solders.transaction import Transaction, VersionedTransaction
+from solders.transaction import SanitizeError, Transaction, VersionedTransaction
 from solders.transaction_metadata import FailedTransactionMetadata, InnerInstruction, SimulatedTransactionInfo
 from solders.transaction_status import TransactionErrorInsufficientFundsForRent
 
@@ -194,7 +194,7 @@ class Vm:
             accounts = accounts_of(tx.message, self.account)
         except UnreadableLookupTable as error:
             return Outcome(error.transaction_error, included=False)
-        except ValueError:
+        except SanitizeError:
             return Outcome("SanitizeFailure", included=False)
         if len(set(accounts.keys)) != len(accounts.keys):
             return Outcome("AccountLoadedTwice", included=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from based58 import b58decode
-from solders.hash import Hash
+from solders.hash import Hash, ParseHashError
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
@@ -185,7 +185,7 @@ def _parsed(value: Any, parse: Callable[[str], Parsed], size: int) -> Parsed:
     text = _text(value)
     try:
         return parse(text)
-    except ValueError:
+    except (ValueError, ParseHashError):
         pass
     try:
         wrong_size = len(b58decode(text.encode())) != size
@@ -238,7 +238,7 @@ def _text(value: Any) -> str:
 def _unsigned(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**64:
         raise invalid_params(f"Invalid params: invalid type: {_kind(value)}, expected u64.")
-    return value
+    return min(value, 2**63 - 1)  # SQLite counts no further, and nothing here is that large
 
 
 def _kind(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from based58 import b58decode
 from solders.message import Message, MessageV0, from_bytes_versioned
-from solders.transaction import VersionedTransaction
+from solders.transaction import SanitizeError, VersionedTransaction
 
 from oracle.localnet import fees, transaction_error
 from oracle.localnet.chain import Chain, Commitment
@@ -179,7 +179,7 @@ def _transaction(text: str, options: Options) -> VersionedTransaction:
 def _sanitize(tx: VersionedTransaction) -> None:
     try:
         tx.sanitize()
-    except ValueError:
+    except SanitizeError:
         raise invalid_params(f"invalid transaction: {transaction_error.sentence('SanitizeFailure')}") from None
 
 

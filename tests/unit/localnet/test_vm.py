@@ -272,6 +272,13 @@ def test_a_wrong_signature_is_dropped(vm: Vm, payer: Keypair) -> None:
     assert vm.simulate(forged, sig_verify=False).ok
 
 
+def test_a_transaction_that_contradicts_itself_is_dropped(vm: Vm, payer: Keypair) -> None:
+    message = Message.new_with_compiled_instructions(2, 0, 0, [payer.pubkey()], Hash.default(), [])
+    outcome = vm.process(VersionedTransaction.populate(message, [payer.sign_message(bytes(message))]))
+    assert outcome.err == "SanitizeFailure"
+    assert_dropped(vm, payer, outcome)
+
+
 def test_what_does_not_fit_a_packet_is_refused_with_a_code(vm: Vm, payer: Keypair) -> None:
     tx = signed(payer, Instruction(MEMO_PROGRAM, bytes(1_300), []))
     with pytest.raises(OracleError) as refused:
