@@ -300,7 +300,7 @@ def not_closed(
     limit: int | None = None,
     after_id: int = 0,
 ) -> list[RequestRow]:
-    """Rows whose account may still exist, oldest first; `ended` keeps only those that have, or only those that have not."""
+    """Rows whose account may still exist, oldest first; `ended` keeps only those that are, or only the others."""
     query = (
         select(t).where(t.c.queue.in_(queues), t.c.closed.is_(False), t.c.id > after_id).order_by(t.c.id).limit(limit)
     )

@@ -1,0 +1,10 @@
+"""Every test of the store that is not about SQLite itself, on PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+from test_store_attempts import *  # noqa: F403
+from test_store_requests import *  # noqa: F403
+from test_store_settlements import *  # noqa: F403
+
+pytestmark = pytest.mark.postgres
