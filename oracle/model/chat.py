@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,9 @@ Message = Mapping[str, str]
 """`{"role": "system" | "user" | "assistant", "content": ...}`."""
 
 _DONE: Final = b"[DONE]"
+
+_RANDOM_SEED: Final = 2**32 - 1
+"""llama.cpp takes this one for "any", and keeps the low 32 bits of a larger one: an answer nobody could repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +41,19 @@ def request_body(
     """
     if max_tokens < 1:  # llama.cpp reads -1 as no limit, and 0 as 1
         raise REQUEST_REFUSED(f"max_tokens is {max_tokens}")
+    if not 0 <= temperature < math.inf:
+        raise REQUEST_REFUSED(f"temperature is {temperature}")
+    if not 0 <= seed < _RANDOM_SEED:
+        raise REQUEST_REFUSED(f"seed is {seed}, not one of 0 to {_RANDOM_SEED - 1}")
     try:
-        content_bytes = sum(len(message["content"].encode()) for message in messages)
+        content_bytes = sum(len(message.get("content", "").encode()) for message in messages)
     except UnicodeEncodeError as error:
         raise REQUEST_REFUSED("a message holds half a surrogate pair") from error
     if content_bytes > context_tokens * LONGEST_TOKEN_BYTES:
         raise PROMPT_TOO_LONG(f"{content_bytes:,} bytes cannot be {context_tokens:,} tokens")
     return {
         "messages": list(messages),
-        "max_tokens": max_tokens,
+        "max_tokens": min(max_tokens, context_tokens),  # llama.cpp keeps the low 32 bits of a larger one
         "temperature": temperature,
         "seed": seed,
         # Only a stream is stopped when its reader goes away. Any other request is computed to its end, for nobody.

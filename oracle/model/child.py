@@ -18,10 +18,13 @@ def main(settings: dict[str, Any]) -> None:
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    server = xllamacpp.Server(_params(settings))
+    try:
+        server = xllamacpp.Server(_params(settings))
+    except RuntimeError as error:
+        sys.exit(str(error))  # a traceback would push llama.cpp's own words out of what the parent keeps
     print(json.dumps({"address": server.listening_address}), file=answer, flush=True)
 
-    # The parent holds the other end and never writes. However it dies, `kill -9` included, this read ends, and so do we.
+    # The parent holds the other end and never writes. However it dies, this read ends, and we end with it.
     sys.stdin.buffer.read()
     os._exit(0)  # not by way of ~Server, which does not return while a request is in flight
 

@@ -29,7 +29,7 @@ from oracle.model.chat import Completion, EventStream, Message, completion_of, r
 from oracle.model.errors import ANSWER_BROKEN, EXTRA_MISSING, NOT_RUNNING, START_FAILED
 from oracle.model.pinned import SMOLLM2, TRAINED_CONTEXT_TOKENS
 
-DEFAULT_MAX_TOKENS: Final = 512
+DEFAULT_MAX_TOKENS: Final = 256
 """How long an answer may get where a request does not say: a small model may repeat itself without end."""
 
 DEFAULT_SEED: Final = 1
@@ -79,6 +79,11 @@ class LocalModel:
     @property
     def alive(self) -> bool:
         return self._process is not None and bool(self._address) and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The child process, to look at its memory; `None` where there is none."""
+        return None if self._process is None else self._process.pid
 
     async def complete(
         self,
