@@ -72,7 +72,7 @@ class ScriptedOpenAI:
         self._personality = personality
         self._api_key = api_key
         self._models = models
-        self._words = words
+        self.words = words
         self._word_seconds = word_seconds
         self._numbers = itertools.count(1)
 
@@ -169,7 +169,7 @@ class ScriptedOpenAI:
         """The words of the answer, each a token to this server, and the finish reason."""
         if kind is Answer.EMPTY_CONTENT:
             return [], "stop"
-        words = scripted_words(body["messages"], self._words)
+        words = scripted_words(body["messages"], self.words)
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or math.inf
         if kind is Answer.LENGTH or len(words) > limit:
             return words[: int(min(limit, len(words) - 1))], "length"

@@ -33,6 +33,26 @@ test "$status" = 200
 """  # noqa: E501  a line of the script is one statement
 
 
+SPEC_EXAMPLE: dict[str, Any] = {
+    "version": "0.1",
+    "type": "container",
+    "meta": {"trigger": "python", "task_id": "task-0001"},
+    "ops": [
+        {
+            "type": "container/run",
+            "id": "main",
+            "args": {
+                "image": "docker.io/library/python:3.12-slim",
+                "cmd": ["python", "-c", "print('RESULT 42')"],
+                "gpu": True,
+            },
+            "results": {"answer": {"regex": "^RESULT (\\S+)", "logType": ["stdout"]}},
+        }
+    ],
+}
+"""nosana.md §7.2."""
+
+
 def script(server: str = VLLM_SERVER) -> str:
     return _SCRIPT.strip().replace("@SERVER@", server)
 

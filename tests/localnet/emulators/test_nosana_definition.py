@@ -10,24 +10,6 @@ import pytest
 
 from oracle.localnet.emulators.nosana.definition import validate
 
-SPEC_EXAMPLE = {
-    "version": "0.1",
-    "type": "container",
-    "meta": {"trigger": "python", "task_id": "task-0001"},
-    "ops": [
-        {
-            "type": "container/run",
-            "id": "main",
-            "args": {
-                "image": "docker.io/library/python:3.12-slim",
-                "cmd": ["python", "-c", "print('RESULT 42')"],
-                "gpu": True,
-            },
-            "results": {"answer": {"regex": "^RESULT (\\S+)", "logType": ["stdout"]}},
-        }
-    ],
-}
-
 
 def rich() -> dict[str, Any]:
     """Uses every field of §3."""
@@ -94,7 +76,7 @@ def rich() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("definition", [SPEC_EXAMPLE, rich(), template.inference()])
+@pytest.mark.parametrize("definition", [template.SPEC_EXAMPLE, rich(), template.inference()])
 def test_a_good_definition_is_accepted(definition: dict[str, Any]) -> None:
     assert validate(definition) == []
 

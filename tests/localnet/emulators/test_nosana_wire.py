@@ -10,8 +10,8 @@ import httpx
 import nosana_template as template
 import orjson
 import pytest
-from conftest import KEY, MARKET, PIN, NosanaUser, served_nosana
-from test_nosana_definition import SPEC_EXAMPLE
+from nosana_template import SPEC_EXAMPLE
+from nosana_user import KEY, MARKET, PIN, NosanaUser, served_nosana
 
 from oracle.localnet.emulators.nosana import Account
 
