@@ -73,8 +73,13 @@ class NosanaUser:
         return dict((await self.http.get("/_emulator/books")).json())
 
 
+def loopback(running: Running) -> httpx.AsyncClient:
+    """A client without certificates, whose loading takes longer than most tests."""
+    return httpx.AsyncClient(base_url=running.url, timeout=5.0, verify=False)
+
+
 @asynccontextmanager
 async def served_nosana(*arguments: Any, **options: Any) -> AsyncIterator[NosanaUser]:
     emulator = Nosana(*arguments, **options)
-    async with serve(emulator) as running, httpx.AsyncClient(base_url=running.url, timeout=5.0) as http:
+    async with serve(emulator) as running, loopback(running) as http:
         yield NosanaUser(emulator, running, http)

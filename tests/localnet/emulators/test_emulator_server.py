@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from nosana_user import loopback
 
 from oracle.localnet.emulators.faults import Fault, Faults, Wire, wire_kinds
 from oracle.localnet.emulators.openai import ScriptedOpenAI
@@ -33,7 +34,7 @@ class Scripted:
 @pytest.fixture
 async def scripted() -> AsyncIterator[Scripted]:
     server = ScriptedOpenAI()
-    async with serve(server) as running, httpx.AsyncClient(base_url=running.url, timeout=5.0) as http:
+    async with serve(server) as running, loopback(running) as http:
         yield Scripted(server, running, http)
 
 
@@ -60,7 +61,7 @@ async def test_a_hanging_call_does_no_work_and_ends_with_its_caller(scripted: Sc
 async def test_a_server_that_ends_does_not_wait_for_a_call_that_hangs() -> None:
     server = ScriptedOpenAI()
     server.faults.add(Wire.HANG)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=False) as http:
         async with serve(server) as running:
             call = asyncio.create_task(http.post(f"{running.url}/v1/chat/completions", json=CHAT))
             async with asyncio.timeout(2):
