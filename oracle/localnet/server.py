@@ -155,36 +155,53 @@ def _app(node: Node) -> Starlette:
 
 async def _converse(node: Node, hub: Hub, ws: WebSocket) -> None:
     await ws.accept()
-    loop = asyncio.get_running_loop()
-    outbox: asyncio.Queue[bytes] = asyncio.Queue()
-    session = await node.call(lambda _: hub.open(lambda message: _post(loop, outbox, message)))
+    outbox = Outbox(asyncio.get_running_loop())
+    session = await node.call(lambda _: hub.open(outbox.post))
     writer = asyncio.create_task(_write(ws, outbox))
     try:
-        while not writer.done():
-            message = await ws.receive()
-            if message["type"] == "websocket.disconnect":
-                break
-            body = message.get("text") or message.get("bytes") or b""
-            body = body.encode() if isinstance(body, str) else body
+        while (message := await ws.receive())["type"] != "websocket.disconnect":
+            text = message.get("text")
+            body: bytes = message.get("bytes") or b"" if text is None else text.encode()
             await node.call(lambda _: session.receive(body))  # noqa: B023 (awaited before the next turn)
     finally:
         writer.cancel()
         await node.call(lambda _: hub.close(session))
 
 
-def _post(loop: asyncio.AbstractEventLoop, outbox: asyncio.Queue[bytes], message: bytes) -> None:
-    # The loop may be gone while the last slot is still being told about.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(outbox.put_nowait, message)
-
-
-async def _write(ws: WebSocket, outbox: asyncio.Queue[bytes]) -> None:
+async def _write(ws: WebSocket, outbox: Outbox) -> None:
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-        while True:
-            await ws.send_text((await outbox.get()).decode())
-            if outbox.qsize() > MAX_UNREAD_MESSAGES:
-                await ws.close(1013, "too slow a reader")
-                return
+        while (message := await outbox.get()) is not None:
+            await ws.send_text(message.decode())
+        await ws.close(1013, "too slow a reader")
+
+
+class Outbox:
+    """Messages on their way from the chain's thread to a client; one that does not read is given up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int = MAX_UNREAD_MESSAGES) -> None:
+        self._loop = loop
+        self._limit = limit
+        self._messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._is_full = False
+
+    def post(self, message: bytes) -> None:
+        """Adds a message, from any thread."""
+        # The loop may be gone while the last slot is still being told about.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._put, message)
+
+    async def get(self) -> bytes | None:
+        """The next message; `None` when the client has been given up."""
+        return await self._messages.get()
+
+    def _put(self, message: bytes) -> None:
+        if self._is_full:
+            return
+        self._is_full = self._messages.qsize() >= self._limit
+        if self._is_full:
+            while not self._messages.empty():
+                self._messages.get_nowait()
+        self._messages.put_nowait(None if self._is_full else message)
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:
