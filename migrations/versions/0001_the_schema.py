@@ -227,7 +227,6 @@ def create_signatures() -> None:
         sa.Column("last_valid_block_height", sa.BigInteger(), nullable=False),
         sa.Column("signed_slot", sa.BigInteger(), nullable=False),
         sa.Column("signed_at_ms", sa.BigInteger(), nullable=False),
-        sa.Column("first_sent_height", sa.BigInteger()),
         sa.Column("last_sent_at_ms", sa.BigInteger()),
         sa.Column("state", CODE, nullable=False),
         sa.Column("slot", sa.BigInteger()),

@@ -72,6 +72,7 @@ PURCHASE_UNCONFIRMED = ErrorCode(
     "A purchase could not be confirmed",
     "The answer to a purchase was lost, and the provider allows neither a repetition nor a look-up.",
     "See the provider's own books; as operator, see `policy.max_unconfirmed_purchases`.",
+    Verdict.UNKNOWN,
 )
 RETRIES_EXHAUSTED = ErrorCode(
     "ORC-POLICY-011",
@@ -109,6 +110,13 @@ JOB_TIMED_OUT = ErrorCode(
     "Job took too long",
     "The job was still not done when the time-out of its route passed, and was cancelled.",
     "Raise the route's `timeout_seconds`, or route the model elsewhere.",
+)
+JOB_FAILED = ErrorCode(
+    "ORC-POLICY-019",
+    "Job failed",
+    "The provider ran the job, and it ended without success.",
+    "See the provider's own record of the job; another attempt or route may do better.",
+    Verdict.RETRY,
 )
 PURCHASE_ABSENT = ErrorCode(
     "ORC-POLICY-017",

@@ -270,6 +270,10 @@ def by_id(conn: Connection, request_id: int) -> RequestRow | None:
     return _one(conn, select(t).where(t.c.id == request_id))
 
 
+def by_ids(conn: Connection, request_ids: Collection[int]) -> dict[int, RequestRow]:
+    return {row.id: RequestRow(*row) for row in conn.execute(select(t).where(t.c.id.in_(request_ids)))}
+
+
 def listing(
     conn: Connection,
     *,

@@ -127,7 +127,6 @@ class SignatureRow:
     last_valid_block_height: int
     signed_slot: int
     signed_at_ms: int
-    first_sent_height: int | None
     last_sent_at_ms: int | None
     state: SignatureState
     slot: int | None

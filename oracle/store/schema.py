@@ -276,7 +276,6 @@ signatures: Final = Table(
     Column("last_valid_block_height", U64, nullable=False),
     Column("signed_slot", U64, nullable=False),
     Column("signed_at_ms", BigInteger, nullable=False),
-    Column("first_sent_height", U64),
     Column("last_sent_at_ms", BigInteger),
     Column("state", Choice(SignatureState), nullable=False),
     Column("slot", U64),

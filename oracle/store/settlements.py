@@ -89,11 +89,13 @@ def record_signature(
     signed_slot: int,
     settlement_ids: Sequence[int],
     fences: Mapping[int, int],
+    fee_lamports: int,
     now_ms: int,
 ) -> SignatureRow:
     """Write a signed transaction down before it is sent; its members, in the order of its instructions, become SENT.
 
-    `fences` gives the fence that each member was taken with; `signed_slot` is where the blockhash was read.
+    `fences` gives the fence that each member was taken with; `signed_slot` is where the blockhash was read;
+    `fee_lamports` is what the transaction pays if it lands.
 
     Raises ORC-STORE-016 where a member is not pending under that fence any more, ORC-STORE-019 where an earlier
     signature for the same effect is not dead. The transaction must not be sent then.
@@ -112,6 +114,7 @@ def record_signature(
             signed_slot=signed_slot,
             signed_at_ms=now_ms,
             state=SignatureState.SIGNED,
+            fee_lamports=fee_lamports,
         )
         .returning(s.c.id)
     ).scalar_one()
@@ -124,12 +127,11 @@ def record_signature(
     return signature_by_id(conn, signature_id)
 
 
-def sent(conn: Connection, signature_id: int, height: int, now_ms: int) -> SignatureRow:
-    """The bytes went out again; `height` is the finalized block height then, kept from the first time."""
+def sent(conn: Connection, signature_id: int, now_ms: int) -> SignatureRow:
+    """The bytes went out, for the first time or again."""
     return _write_signature(
         conn,
         signature_id,
-        first_sent_height=func.coalesce(s.c.first_sent_height, height),
         last_sent_at_ms=now_ms,
         state=case((s.c.state == SignatureState.SIGNED, SignatureState.SENT), else_=s.c.state),
     )
@@ -200,9 +202,17 @@ def reopen(conn: Connection, settlement_id: int, *, now_ms: int) -> SettlementRo
 
 
 def release(
-    conn: Connection, settlement: SettlementRow, *, wake_at_ms: int, code: str | None = None, detail: str | None = None
+    conn: Connection,
+    settlement: SettlementRow,
+    *,
+    wake_at_ms: int,
+    code: str | None = None,
+    detail: str | None = None,
+    args: Mapping[str, Any] | None = None,
 ) -> SettlementRow:
     """Put a live intent back to PENDING: given back by its holder, or free again after its signature has died.
+
+    `args` replaces the intent's own, as where it must be sent alone from now on.
 
     Raises ORC-STORE-016 where it is not as `settlement` says any more.
     """
@@ -217,6 +227,7 @@ def release(
         .values(
             state=SettlementState.PENDING,
             wake_at_ms=wake_at_ms,
+            args=dict(settlement.args if args is None else args),
             error_code=func.coalesce(code, t.c.error_code),
             error_detail=func.coalesce(detail, t.c.error_detail),
             lease_owner=None,

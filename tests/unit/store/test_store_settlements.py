@@ -94,7 +94,7 @@ async def test_a_signature_is_written_with_its_bytes_and_its_members_in_order(st
     taken = await take_new(store, "a", "b", "c")
     signature = await sign(store, list(reversed(taken)))
     assert (signature.state, signature.wire, signature.signed_slot) == (SignatureState.SIGNED, b"\x01wire", 480)
-    assert (signature.first_sent_height, signature.slot, signature.error) == (None, None, None)
+    assert (signature.fee_lamports, signature.slot, signature.error) == (5_200, None, None)
     members = await store.read(lambda c: settlements.members(c, signature.id))
     assert [member.id for member in members] == [settlement.id for settlement in reversed(taken)]
     assert {(member.state, member.lease_owner) for member in members} == {(SettlementState.SENT, None)}
@@ -190,18 +190,18 @@ async def test_a_member_whose_earlier_signature_is_open_keeps_the_whole_pack_fro
     assert (await get(store, second)).state is SettlementState.PENDING
 
 
-async def test_the_height_of_the_first_send_is_kept(store: Store) -> None:
+async def test_the_time_of_the_last_send_is_kept(store: Store) -> None:
     signature = await sign(store, await take_new(store, "a"))
-    await store.write(lambda c: settlements.sent(c, signature.id, 700, NOW + 1))
-    await store.write(lambda c: settlements.sent(c, signature.id, 750, NOW + 2))
+    await store.write(lambda c: settlements.sent(c, signature.id, NOW + 1))
+    await store.write(lambda c: settlements.sent(c, signature.id, NOW + 2))
     found = await store.read(lambda c: settlements.signature_by_id(c, signature.id))
-    assert (found.state, found.first_sent_height, found.last_sent_at_ms) == (SignatureState.SENT, 700, NOW + 2)
+    assert (found.state, found.last_sent_at_ms) == (SignatureState.SENT, NOW + 2)
 
 
 async def test_a_resend_does_not_unconfirm_a_signature(store: Store) -> None:
     signature = await sign(store, await take_new(store, "a"))
     await mark(store, signature, "confirmed", slot=500)
-    resent = await store.write(lambda c: settlements.sent(c, signature.id, 700, NOW + 1))
+    resent = await store.write(lambda c: settlements.sent(c, signature.id, NOW + 1))
     assert (resent.state, resent.slot) == (SignatureState.CONFIRMED, 500)
 
 
@@ -351,6 +351,7 @@ async def sign(store: Store, members: list[SettlementRow]) -> SignatureRow:
             signed_slot=480,
             settlement_ids=[member.id for member in members],
             fences={member.id: member.fence for member in members},
+            fee_lamports=5_200,
             now_ms=NOW,
         )
     )

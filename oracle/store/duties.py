@@ -1,0 +1,73 @@
+"""What housekeeping looks for: requests to expire, to close and to finalize, and jobs that nobody waits for."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, select
+
+from oracle.core.lifecycle import ENDED
+from oracle.store.rows import AttemptRow, RequestRow
+from oracle.store.schema import LIVE_ATTEMPT, LIVE_SETTLEMENT, SettlementKind, attempts, requests, settlements
+
+
+def overdue(conn: Connection, *, slot: int, limit: int) -> list[RequestRow]:
+    """Past their deadline at `slot`, open as far as is known, no intent under way; longest overdue first."""
+    query = (
+        select(requests)
+        .where(requests.c.state.not_in(ENDED), requests.c.deadline_slot < slot, ~_has_live_settlement())
+        .order_by(requests.c.deadline_slot)
+        .limit(limit)
+    )
+    return [RequestRow(*row) for row in conn.execute(query)]
+
+
+def closable(conn: Connection, *, slot: int, limit: int) -> list[RequestRow]:
+    """Ended for good, their retention over at `slot`, and their account still there as far as is known."""
+    query = (
+        select(requests)
+        .where(
+            requests.c.state.in_(ENDED),
+            requests.c.end_finalized.is_(True),
+            requests.c.closed.is_(False),
+            requests.c.ended_slot + requests.c.retention_slots < slot,
+            ~_has_live_settlement(),
+        )
+        .order_by(requests.c.ended_slot)
+        .limit(limit)
+    )
+    return [RequestRow(*row) for row in conn.execute(query)]
+
+
+def unfinalized(conn: Connection, *, limit: int) -> list[RequestRow]:
+    """Ended at `confirmed`, which a fork may still undo; oldest end first."""
+    query = (
+        select(requests)
+        .where(requests.c.state.in_(ENDED), requests.c.end_finalized.is_(False), requests.c.closed.is_(False))
+        .order_by(requests.c.ended_slot)
+        .limit(limit)
+    )
+    return [RequestRow(*row) for row in conn.execute(query)]
+
+
+def orphans(conn: Connection, *, limit: int) -> list[tuple[RequestRow, AttemptRow]]:
+    """Live attempts whose request has ended: somebody may still be paying for them."""
+    query = (
+        select(attempts)
+        .join(requests, requests.c.id == attempts.c.request_id)
+        .where(attempts.c.state.in_(LIVE_ATTEMPT), requests.c.state.in_(ENDED))
+        .order_by(attempts.c.id)
+        .limit(limit)
+    )
+    found = [AttemptRow(*row) for row in conn.execute(query)]
+    ids = {attempt.request_id for attempt in found}
+    rows = {row.id: RequestRow(*row) for row in conn.execute(select(requests).where(requests.c.id.in_(ids)))}
+    return [(rows[attempt.request_id], attempt) for attempt in found]
+
+
+def _has_live_settlement() -> ColumnElement[bool]:
+    return exists().where(
+        and_(
+            settlements.c.request_id == requests.c.id,
+            settlements.c.state.in_(LIVE_SETTLEMENT),
+            settlements.c.kind != SettlementKind.PURCHASE,
+        )
+    )
