@@ -75,6 +75,11 @@ class KeypairSigner:
 
 def from_file(path: Path) -> KeypairSigner:
     """The key of a Solana CLI keypair file. Raises ORC-SIGNER-001 … 003."""
+    return KeypairSigner(read_keypair(path))
+
+
+def read_keypair(path: Path) -> Keypair:
+    """The bare key of a file, for the requester's side. Raises ORC-SIGNER-001 … 003."""
     try:
         mode = path.stat().st_mode
         text = path.read_text()
@@ -82,7 +87,7 @@ def from_file(path: Path) -> KeypairSigner:
         raise KEY_MISSING(f"{path}: {getattr(error, 'strerror', 'not text')}") from None
     if stat.S_IMODE(mode) & 0o077:
         raise KEY_EXPOSED(f"{path} has mode {stat.S_IMODE(mode):04o}")
-    return from_text(text, str(path))
+    return _parse(text, str(path))
 
 
 def from_environment(name: str) -> KeypairSigner:
@@ -107,10 +112,14 @@ def from_credential(name: str) -> KeypairSigner:
 
 def from_text(text: str, origin: str) -> KeypairSigner:
     """The key in `text`. `origin` names the place in errors, which never repeat the content."""
+    return KeypairSigner(_parse(text, origin))
+
+
+def _parse(text: str, origin: str) -> Keypair:
     text = text.strip()
     try:
         if text.startswith("["):
-            return KeypairSigner(Keypair.from_bytes(bytes(json.loads(text))))
-        return KeypairSigner(Keypair.from_base58_string(text))
+            return Keypair.from_bytes(bytes(json.loads(text)))
+        return Keypair.from_base58_string(text)
     except Exception:  # solders raises several types, whose messages may quote the key
         raise KEY_INVALID(origin) from None

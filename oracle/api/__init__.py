@@ -1,0 +1,1 @@
+"""HTTP: outputs and receipts for the public, health and metrics for the operator."""

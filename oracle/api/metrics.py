@@ -1,0 +1,54 @@
+"""Prometheus metrics: read from the database and the context at each scrape, so that they survive a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from sqlalchemy import Connection
+
+from oracle.core.lifecycle import State
+from oracle.pipeline.context import Context
+from oracle.store import ledger, requests
+from oracle.store.schema import LedgerKind
+
+
+async def render(context: Context) -> tuple[bytes, str]:
+    """The exposition text and its media type."""
+
+    def read(c: Connection) -> tuple[dict[State, int], dict[LedgerKind, int]]:
+        return requests.counts(c), {kind: ledger.sum(c, kind=kind) for kind in LedgerKind}
+
+    counts, sums = await context.store.read(read)
+    registry = CollectorRegistry()
+    registry.register(_Collected(list(_families(context, counts, sums))))
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _families(context: Context, counts: dict[State, int], sums: dict[LedgerKind, int]) -> Iterator[Metric]:
+    states = GaugeMetricFamily("oracle_requests", "Requests by state.", labels=["state"])
+    for state, count in counts.items():
+        states.add_metric([state], count)
+    yield states
+    money = GaugeMetricFamily(
+        "oracle_ledger_lamports", "Lamports booked so far, money out negative, by kind.", labels=["kind"]
+    )
+    for kind, lamports in sums.items():
+        money.add_metric([kind], lamports)
+    yield money
+    yield GaugeMetricFamily("oracle_slot", "Current slot, as estimated.", value=context.slot())
+    yield GaugeMetricFamily("oracle_slot_seconds", "Measured length of a slot.", value=context.slots.slot_seconds)
+    yield CounterMetricFamily("oracle_commits", "Database commits of this process.", value=context.store.commits)
+    restarts = CounterMetricFamily("oracle_loop_restarts", "Loops that died and were restarted.", labels=["loop"])
+    for name, count in context.restarts.items():
+        restarts.add_metric([name], count)
+    yield restarts
+
+
+class _Collected:
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families

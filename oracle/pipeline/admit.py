@@ -1,0 +1,104 @@
+"""seen -> admitted: whether a request is worth doing, before anything is spent on it (law 8)."""
+
+from __future__ import annotations
+
+from solders.pubkey import Pubkey
+
+from oracle.chain.program.layout import decode_request
+from oracle.core import policy, routing
+from oracle.core.compute import Quote, Task
+from oracle.core.errors import OracleError, Verdict
+from oracle.core.lifecycle import State
+from oracle.core.policy import Facts
+from oracle.core.prompt import messages_of
+from oracle.core.request import Request
+from oracle.core.routing import Route
+from oracle.pipeline import inputs, rehearsal
+from oracle.pipeline.context import Context
+from oracle.store import requests
+from oracle.store.rows import RequestRow
+
+STATES = (State.SEEN,)
+
+
+async def admit(context: Context, row: RequestRow) -> None:
+    request = request_of(row)
+    open_of_requester = await context.store.read(lambda c: requests.open_count_of(c, row.requester))
+    policy.check(request, context.terms(), Facts(context.slot(), open_of_requester))
+    candidates = candidates_of(context, request)
+    content, _ = await inputs.load(context, request)
+    task = task_of(request, content)
+    await affordable(context, request, candidates, task)
+    if context.config.policy.simulate_before_buying:
+        await rehearsal.rehearse(context, row)
+    await context.move(row, State.ADMITTED)
+
+
+def request_of(row: RequestRow) -> Request:
+    """The request as the chain holds it, from the bytes in the row."""
+    return decode_request(Pubkey.from_string(row.address), row.account)
+
+
+def candidates_of(context: Context, request: Request) -> tuple[Route, ...]:
+    return routing.candidates(
+        request.body.model,
+        context.routes,
+        {name: provider.capabilities for name, provider in context.providers.items()},
+        private=policy.is_private(request),
+        any_model=policy.allows_any_model(request),
+    )
+
+
+def task_of(request: Request, content: bytes, route: Route | None = None) -> Task:
+    """The job for a route; raises the ORC-INPUT codes where the content is no prompt."""
+    params = request.body.params
+    return Task(
+        model=route.model if route else request.body.model,
+        messages=messages_of(content, params.flags),
+        max_output_tokens=params.max_output_tokens,
+        temperature=params.temperature_milli / 1000,
+        seed=params.seed,
+        private=policy.is_private(request),
+        timeout_seconds=route.timeout_seconds if route else 120.0,
+    )
+
+
+async def affordable(context: Context, request: Request, routes: tuple[Route, ...], task: Task) -> dict[Route, Quote]:
+    """Quotes of the routes that the fee covers. Raises ORC-POLICY-004 where it covers none, or what every quote raised.
+
+    A provider that cannot quote now is not thereby too dear: if no route is affordable and one could not be asked,
+    its error decides, and may be retried.
+    """
+    quotes: dict[Route, Quote] = {}
+    refusals: list[OracleError] = []
+    for route in routes:
+        try:
+            quote = await context.providers[route.provider].quote(_for(task, route))
+            if route.max_cost_lamports is not None and quote.cost_lamports > route.max_cost_lamports:
+                raise policy.FEE_TOO_LOW(f"{route.provider} quotes {quote.cost_lamports}, above the route's cap")
+            if context.config.policy.check_fee:
+                policy.check_fee(
+                    request.header.fee_lamports,
+                    quote.cost_lamports,
+                    context.config.policy.settlement_lamports,
+                    context.config.policy.margin,
+                )
+            quotes[route] = quote
+        except OracleError as error:
+            refusals.append(error)
+    if quotes:
+        return quotes
+    retryable = [error for error in refusals if error.verdict is not Verdict.GIVE_UP]
+    raise (retryable or refusals)[0]
+
+
+def _for(task: Task, route: Route) -> Task:
+    return Task(
+        model=route.model,
+        messages=task.messages,
+        max_output_tokens=task.max_output_tokens,
+        temperature=task.temperature,
+        seed=task.seed,
+        private=task.private,
+        timeout_seconds=route.timeout_seconds,
+    )

@@ -1,0 +1,60 @@
+"""Gathers what arrives within a short window and does it in one go: one call, many waiters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batch(Generic[Item, Result]):
+    """`do` gets up to `most` items and returns a result or an exception for each, in order."""
+
+    def __init__(
+        self,
+        do: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]],
+        *,
+        most: int,
+        window_seconds: float,
+    ) -> None:
+        self._do = do
+        self._most = most
+        self._window_seconds = window_seconds
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def add(self, item: Item) -> Result:
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._waiting) >= self._most:
+            self._flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._window_seconds, self._flush)
+        return await future
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            task = asyncio.ensure_future(self._run(waiting))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def _run(self, waiting: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results: Sequence[Result | BaseException] = await self._do([item for item, _ in waiting])
+        except Exception as error:
+            results = [error] * len(waiting)
+        for (_, future), result in zip(waiting, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

@@ -1,0 +1,119 @@
+"""What every loop of the daemon holds: its parts, its clock, and the bells by which loops wake one another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from solders.pubkey import Pubkey
+from sqlalchemy import Connection
+
+from oracle.chain.clock import SlotClock
+from oracle.chain.program import addresses
+from oracle.chain.rpc.client import Client
+from oracle.chain.signer import Signer
+from oracle.config import Config
+from oracle.core.compute import Compute, Source
+from oracle.core.lifecycle import State
+from oracle.core.policy import Terms
+from oracle.core.request import RequestKey
+from oracle.core.routing import ModelRoutes
+from oracle.pipeline.batch import Batch
+from oracle.pipeline.clock import Clock
+from oracle.pipeline.fees import Fees
+from oracle.store import requests
+from oracle.store.engine import Store
+from oracle.store.rows import RequestRow
+
+
+class Bells:
+    """One bell a name. Ringing wakes its loop at once; a loop that misses a bell still looks on its own."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, asyncio.Event] = {}
+
+    def ring(self, name: str) -> None:
+        self._event(name).set()
+
+    async def wait(self, name: str, seconds: float) -> None:
+        """Until the bell rings, at most `seconds`."""
+        event = self._event(name)
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await event.wait()
+        except TimeoutError:
+            return
+        event.clear()
+
+    def ring_all(self) -> None:
+        for event in self._events.values():
+            event.set()
+
+    def _event(self, name: str) -> asyncio.Event:
+        return self._events.setdefault(name, asyncio.Event())
+
+
+@dataclass(slots=True)
+class Context:
+    """The daemon's parts. `instance` names this process as holder of leases."""
+
+    config: Config
+    store: Store
+    rpc: Client
+    program_id: Pubkey
+    signer: Signer
+    queues: tuple[Pubkey, ...]
+    providers: Mapping[str, Compute]
+    sources: Mapping[str, Source]
+    routes: Mapping[str, ModelRoutes]
+    slots: SlotClock
+    fees: Fees
+    instance: str
+    clock: Clock = field(default_factory=Clock)
+    bells: Bells = field(default_factory=Bells)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    restarts: dict[str, int] = field(default_factory=dict)
+    pulses: dict[str, float] = field(default_factory=dict)
+    rehearsals: Batch[RequestRow, None] | None = None
+
+    def slot(self) -> int:
+        """The current slot, as the slot clock estimates it from what it has observed."""
+        return self.slots.slot_at(self.clock.monotonic())
+
+    def terms(self) -> Terms:
+        return self.config.terms(self.slots.slot_seconds)
+
+    def operator_account(self, queue: str) -> Pubkey:
+        """The `Operator` account of our key on a queue."""
+        return addresses.operator_address(self.program_id, Pubkey.from_string(queue), self.signer.public_key)
+
+    def pulse(self, loop: str) -> None:
+        """A loop has turned: a daemon that is alive but idle shows in `/livez`."""
+        self.pulses[loop] = self.clock.monotonic()
+
+    @property
+    def lease_ms(self) -> int:
+        return int(self.config.daemon.lease_seconds * 1000)
+
+    async def move(self, row: RequestRow, new: State, *, wake_in_seconds: float = 0.0, **details: Any) -> RequestRow:
+        """Move a row that we hold, and wake the loop of its new state."""
+        now_ms = self.clock.now_ms()
+        wake_at_ms = now_ms + int(wake_in_seconds * 1000)
+        moved = await self.store.write(
+            lambda c: requests.move(c, row, new, now_ms=now_ms, slot=self.slot(), wake_at_ms=wake_at_ms, **details)
+        )
+        self.bells.ring(new)
+        return moved
+
+    async def write(self, f: Callable[[Connection], Any], *bells: str) -> Any:
+        """A durable write, and then the bells of those who wait for it."""
+        result = await self.store.write(f)
+        for name in bells:
+            self.bells.ring(name)
+        return result
+
+
+def key_of(row: RequestRow) -> RequestKey:
+    return RequestKey(row.address, row.created_slot)

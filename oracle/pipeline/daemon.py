@@ -1,0 +1,180 @@
+"""The daemon: put together from a configuration, checked, run, and taken apart again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from solana.rpc.commitment import Processed
+from solders.hash import Hash
+from solders.pubkey import Pubkey
+
+from oracle.chain import signer as signers
+from oracle.chain.clock import SlotClock
+from oracle.chain.program import idl, layout, selfcheck
+from oracle.chain.rpc.limits import Limits
+from oracle.chain.rpc.pool import EndpointConfig, Pool
+from oracle.chain.signer import Signer
+from oracle.chain.watcher import Layout, Watcher
+from oracle.chain.ws import PubSub, SlotNotice, websocket_url
+from oracle.config import Config, Operator
+from oracle.core.errors import OracleError
+from oracle.pipeline import admit, follow, housekeeping, intake, poll, settle, submit, worker
+from oracle.pipeline.clock import Clock
+from oracle.pipeline.context import Context
+from oracle.pipeline.fees import Fees
+from oracle.pipeline.supervisor import supervise
+from oracle.providers import registry
+from oracle.store import lock
+from oracle.store.engine import Store
+
+log = structlog.get_logger(__name__)
+
+SLOT_SECONDS = 2.0
+"""How often the slot is asked for, besides the notices of the WebSocket."""
+
+
+@asynccontextmanager
+async def assembled(config: Config) -> AsyncIterator[Daemon]:
+    """A daemon that holds its locks, has its schema at head and knows its cluster. Raises what speaks against it."""
+    selfcheck.check(idl.built_in())
+    signer = signer_of(config.operator)
+    async with AsyncExitStack() as stack:
+        hold_alone(stack, config, signer)
+        store = await Store.open(config.database.url)
+        stack.push_async_callback(store.close)
+        pool = pool_of(config)
+        stack.push_async_callback(pool.close)
+        await pool.check()
+        clock = Clock()
+        slots = SlotClock()
+        slots.seed(await pool.client.get_recent_performance_samples())
+        slots.observe(await pool.client.get_slot(), clock.monotonic())
+        providers = {
+            name: registry.build(name, settings, rates=config.rates.of()) for name, settings in config.providers.items()
+        }
+        for provider in providers.values():
+            stack.push_async_callback(provider.close)
+        context = Context(
+            config=config,
+            store=store,
+            rpc=pool.client,
+            program_id=program_of(config),
+            signer=signer,
+            queues=tuple(Pubkey.from_string(queue) for queue in config.operator.queues),
+            providers=providers,
+            sources={},
+            routes=config.routes(),
+            slots=slots,
+            fees=Fees(pool.client, signer.public_key, config.settlement, clock),
+            instance=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            clock=clock,
+        )
+        yield Daemon(context, pool)
+
+
+class Daemon:
+    """The loops over one context. `run` returns after `context.stopping` is set and what was begun has ended."""
+
+    def __init__(self, context: Context, pool: Pool) -> None:
+        self.context = context
+        self.pool = pool
+        cluster = context.config.cluster
+        url = cluster.websocket or websocket_url(cluster.rpc[0].get_secret_value())
+        self.pubsub = PubSub([url if isinstance(url, str) else url.get_secret_value()])
+        self.watcher = Watcher(
+            context.rpc,
+            self.pubsub,
+            program=context.program_id,
+            queues=context.queues,
+            layout=Layout(layout.REQUEST_DISCRIMINATOR),
+            known=lambda: intake.known(context),
+            scan_seconds=cluster.scan_interval_seconds,
+            clock=context.slots,
+        )
+
+    def stop(self) -> None:
+        """Begin nothing more. Safe in a signal handler of the event loop."""
+        self.context.stopping.set()
+        self.context.bells.ring_all()
+
+    async def run(self) -> None:
+        context = self.context
+        loops = {
+            "admit": lambda: worker.run(context, admit.STATES, admit.admit),
+            "submit": lambda: worker.run(context, submit.STATES, submit.submit),
+            "poll": lambda: poll.run(context),
+            "prepare": lambda: settle.prepare(context),
+            "send": lambda: settle.send(context),
+            "follow": lambda: follow.run(context),
+            "housekeeping": lambda: housekeeping.run(context),
+        }
+        feeds = {
+            "pool": self.pool.run,
+            "pubsub": self.pubsub.run,
+            "slots": self.track_slots,
+            "slot-poll": self.ask_slot,
+            "intake": lambda: intake.run(context, self.watcher.watch()),
+        }
+        log.info("daemon started", operator=str(context.signer.public_key), queues=len(context.queues))
+        await supervise(context, loops, feeds)
+        log.info("daemon stopped")
+
+    async def track_slots(self) -> None:
+        async for notice in self.pubsub.slots():
+            if isinstance(notice, SlotNotice):
+                self.context.slots.observe(notice.slot, self.context.clock.monotonic())
+
+    async def ask_slot(self) -> None:
+        while True:
+            try:
+                slot = await self.context.rpc.get_slot(Processed)
+                self.context.slots.observe(slot, self.context.clock.monotonic())
+            except OracleError as error:
+                log.info("slot unknown", code=error.code, detail=error.detail)
+            await asyncio.sleep(SLOT_SECONDS)
+
+
+def hold_alone(stack: AsyncExitStack, config: Config, signer: Signer) -> None:
+    """One daemon a database file and a key on this machine: two would sign for the same requests."""
+    held = lock.hold_database(config.database.url)
+    if held is not None:
+        stack.callback(held.release)
+    stack.callback(lock.hold(f"operator-{signer.public_key}").release)
+
+
+def signer_of(operator: Operator) -> Signer:
+    """The operator's key from where the configuration says. Raises ORC-SIGNER-001 … 003."""
+    if operator.keypair is not None:
+        return signers.from_file(operator.keypair)
+    if operator.keypair_env is not None:
+        return signers.from_environment(operator.keypair_env)
+    if operator.keypair_credential is not None:
+        return signers.from_credential(operator.keypair_credential)
+    raise signers.KEY_MISSING("operator.keypair, keypair_env and keypair_credential are all unset")
+
+
+def pool_of(config: Config) -> Pool:
+    cluster = config.cluster
+    limits = Limits(cluster.requests_per_10_seconds, cluster.requests_per_method_per_10_seconds, 10.0)
+    endpoints = [
+        EndpointConfig(url.get_secret_value(), limits=_unless_local(url.get_secret_value(), limits))
+        for url in cluster.rpc
+    ]
+    genesis = None if cluster.genesis_hash is None else Hash.from_string(cluster.genesis_hash)
+    return Pool(endpoints, genesis=genesis)
+
+
+def _unless_local(url: str, limits: Limits) -> Limits | None:
+    """A chain on this machine is nobody's shared endpoint: the pool calls it freely."""
+    return None if "127.0.0.1" in url or "localhost" in url or "[::1]" in url else limits
+
+
+def program_of(config: Config) -> Pubkey:
+    named = config.cluster.program_id
+    return idl.program_id() if named is None else Pubkey.from_string(named)

@@ -1,0 +1,41 @@
+"""The price per compute unit that a settlement offers: from what recently landed beside it, within a cap."""
+
+from __future__ import annotations
+
+import structlog
+from solders.pubkey import Pubkey
+
+from oracle.chain.rpc.client import Client
+from oracle.config import Settlement
+from oracle.core.errors import OracleError
+from oracle.core.settlement import priority_price
+from oracle.pipeline.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+FRESH_SECONDS = 10.0
+
+
+class Fees:
+    """Recent fees of transactions that write the operator's account: the only account all our settlements share."""
+
+    def __init__(self, rpc: Client, operator: Pubkey, settings: Settlement, clock: Clock) -> None:
+        self._rpc, self._operator, self._settings, self._clock = rpc, operator, settings, clock
+        self._recent: list[int] = []
+        self._asked_at = float("-inf")
+
+    async def price(self, escalation: int = 0) -> int:
+        """Micro-lamports per compute unit. An endpoint that does not answer leaves the last price in force."""
+        if self._clock.monotonic() - self._asked_at > FRESH_SECONDS:
+            self._asked_at = self._clock.monotonic()
+            try:
+                fees = await self._rpc.get_recent_prioritization_fees([self._operator])
+                self._recent = [fee.micro_lamports for fee in fees]
+            except OracleError as error:
+                log.info("recent fees unknown", code=error.code, detail=error.detail)
+        return priority_price(
+            self._recent,
+            percentile=self._settings.priority_percentile,
+            cap=self._settings.max_priority_micro_lamports,
+            escalation=escalation,
+        )

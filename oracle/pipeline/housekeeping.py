@@ -1,0 +1,219 @@
+"""Brings every request to its end (law 7): finality of ends, expiry and closing of the overdue, orphaned jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+from solana.rpc.commitment import Finalized
+from solders.pubkey import Pubkey
+from sqlalchemy import Connection
+
+from oracle.chain.rpc.types import Account
+from oracle.core.compute import Absent, CannotTell, Compute, Found, IdempotencyKey, JobHandle, Recovery
+from oracle.core.errors import OracleError
+from oracle.core.lifecycle import State
+from oracle.core.request import Status
+from oracle.pipeline.context import Context
+from oracle.pipeline.errors import ENDED_BY_ANOTHER
+from oracle.pipeline.poll import handle_of
+from oracle.pipeline.settle import BELL, header_of
+from oracle.pipeline.submit import CALL_SECONDS
+from oracle.store import attempts, duties, requests, results, settlements
+from oracle.store.rows import AttemptRow, RequestRow
+from oracle.store.schema import AttemptState, SettlementKind
+
+log = structlog.get_logger(__name__)
+
+TURN_SECONDS = 2.0
+BATCH = 500
+NO_DEADLINE = 2**62
+"""Expiry and closing can wait: in a pack they stand behind every result that has a deadline."""
+
+PRUNE_SECONDS = 3_600.0
+
+
+async def run(context: Context) -> None:
+    """Until the daemon stops: one look at each duty; none keeps another from its turn."""
+    pruned_at = context.clock.monotonic()
+    all_duties: list[Callable[[Context], Awaitable[None]]] = [cancel_orphans, finalize_ends]
+    if context.config.daemon.expire_overdue:
+        all_duties.append(expire_overdue)
+    if context.config.daemon.close_ended:
+        all_duties.append(close_ended)
+    while not context.stopping.is_set():
+        context.pulse("housekeeping")
+        for duty in all_duties:
+            await tried(context, duty)
+        if context.clock.monotonic() - pruned_at > PRUNE_SECONDS:
+            pruned_at = context.clock.monotonic()
+            await tried(context, prune)
+        await context.bells.wait("ended", TURN_SECONDS)
+        # Ends come in bursts: what a burst rings for is done in one look.
+        await asyncio.sleep(0.1)
+
+
+async def tried(context: Context, duty: Callable[[Context], Awaitable[None]]) -> None:
+    try:
+        await duty(context)
+    except OracleError as error:
+        log.warning("duty postponed", duty=duty.__name__, code=error.code, detail=error.detail)
+    except Exception:
+        log.exception("duty failed", duty=duty.__name__)
+
+
+async def expire_overdue(context: Context) -> None:
+    """Anyone may expire; the daemon does it for its queues, whatever kept it from answering in time."""
+    slot, now_ms = context.slot(), context.clock.now_ms()
+    operator = str(context.signer.public_key)
+
+    def write(c: Connection) -> int:
+        rows = duties.overdue(c, slot=slot, limit=BATCH)
+        for row in rows:
+            settlements.intend(
+                c,
+                request_id=row.id,
+                kind=SettlementKind.EXPIRE,
+                args={},
+                operator=operator,
+                deadline_slot=NO_DEADLINE,
+                now_ms=now_ms,
+            )
+        return len(rows)
+
+    if await context.store.write(write):
+        context.bells.ring(BELL)
+
+
+async def close_ended(context: Context) -> None:
+    """After its retention anyone may close: fee and rent go back to the payer, whoever pays for the transaction."""
+    slot, now_ms = context.slot(), context.clock.now_ms()
+    operator = str(context.signer.public_key)
+
+    def write(c: Connection) -> int:
+        rows = duties.closable(c, slot=slot, limit=BATCH)
+        for row in rows:
+            settlements.intend(
+                c,
+                request_id=row.id,
+                kind=SettlementKind.CLOSE,
+                args={},
+                operator=operator,
+                deadline_slot=NO_DEADLINE,
+                now_ms=now_ms,
+            )
+        return len(rows)
+
+    if await context.store.write(write):
+        context.bells.ring(BELL)
+
+
+async def finalize_ends(context: Context) -> None:
+    """An end that was seen at `confirmed` is final when a finalized read shows it; a fork may have undone it."""
+    rows = await context.store.read(lambda c: duties.unfinalized(c, limit=BATCH))
+    if not rows:
+        return
+    addresses = [Pubkey.from_string(row.address) for row in rows]
+    read = await context.rpc.get_multiple_accounts(addresses, Finalized)
+    now_ms = context.clock.now_ms()
+
+    def write(c: Connection) -> list[RequestRow]:
+        undone = []
+        for row, account in zip(rows, read.value, strict=True):
+            if row.ended_slot is not None and read.slot >= row.ended_slot:
+                moved = judge_end(c, row, account, read.slot, now_ms)
+                undone += [moved] if moved else []
+        return undone
+
+    for row in await context.store.write(write):
+        log.warning("end undone by a fork", request=row.address, state=row.state)
+        context.bells.ring(row.state)
+
+
+def judge_end(c: Connection, row: RequestRow, account: Account | None, slot: int, now_ms: int) -> RequestRow | None:
+    """Mark the end final, or take the row back to work where the chain does not know of the end."""
+    header = header_of(account)
+    if header is None or header.created_slot != row.created_slot:
+        # Ended and closed since. A settlement of ours that is still open is judged by its signature first.
+        if settlements.live_of(c, row.id) is None:
+            requests.amend(c, row.id, end_finalized=True, closed=True)
+        return None
+    if not header.status.is_open:
+        requests.amend(c, row.id, end_finalized=True)
+        return None
+    if settlements.live_of(c, row.id) is not None or row.state in (State.SETTLED, State.REJECTED):
+        # Ours: its signature is followed to its fate, and takes the row along.
+        return None
+    return requests.force(
+        c,
+        row.id,
+        State.SEEN,
+        now_ms=now_ms,
+        slot=slot,
+        event="undone_by_fork",
+        ended_slot=None,
+        chain_status=int(Status.PENDING),
+    )
+
+
+async def cancel_orphans(context: Context) -> None:
+    """A job whose request was ended by another's hand: cancelled, and its cost booked (law 7)."""
+    orphans = await context.store.read(lambda c: duties.orphans(c, limit=BATCH))
+    await asyncio.gather(*(cancel(context, row, attempt) for row, attempt in orphans))
+
+
+async def cancel(context: Context, row: RequestRow, attempt: AttemptRow) -> None:
+    provider = context.providers.get(attempt.provider)
+    if provider is None:
+        return
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            handle = await handle_to_cancel(context, provider, attempt)
+            if isinstance(handle, JobHandle):
+                await provider.cancel(handle)
+    except (OracleError, TimeoutError) as error:
+        log.warning("job not cancelled yet", request=row.address, provider=attempt.provider, error=str(error))
+        return
+    if isinstance(handle, CannotTell):
+        return
+    now_ms = context.clock.now_ms()
+    log.info("job cancelled", request=row.address, provider=attempt.provider, job=attempt.job_id)
+    await context.store.write(
+        lambda c: attempts.finish(
+            c,
+            attempt.id,
+            AttemptState.CANCELLED,
+            cost_lamports=0 if handle == Absent() else None,
+            error_code=ENDED_BY_ANOTHER.code,
+            error_detail=row.state,
+            now_ms=now_ms,
+        )
+    )
+
+
+async def handle_to_cancel(
+    context: Context, provider: Compute, attempt: AttemptRow
+) -> JobHandle | Absent | CannotTell | None:
+    """The job of an attempt, which may have been bought without our hearing of it; None where it must be let go."""
+    if attempt.job_id is not None:
+        return handle_of(attempt)
+    if context.clock.now_ms() - attempt.intended_at_ms < CALL_SECONDS * 1000:
+        # The purchase may be in its call at this moment: its own answer comes first.
+        return CannotTell("the call may still be under way")
+    found = await provider.find(IdempotencyKey(attempt.idempotency_key))
+    match found:
+        case Found(handle):
+            return handle
+        case CannotTell() if provider.capabilities.recovery is Recovery.LOOK_UP:
+            return found
+        case CannotTell():
+            return None
+        case Absent():
+            return found
+
+
+async def prune(context: Context) -> None:
+    """Outputs and receipts are served for their documented period, and then forgotten; the chain keeps the hashes."""
+    older_than_ms = context.clock.now_ms() - int(context.config.api.retention_days * 86_400_000)
+    await context.store.write(lambda c: results.prune(c, older_than_ms))

@@ -1,0 +1,333 @@
+"""running -> computed: asks after jobs in bulk, fetches what is done, and finds out what became of the unknown."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+
+import structlog
+from sqlalchemy import Connection
+
+from oracle.core import policy, receipts
+from oracle.core.backoff import backoff_seconds
+from oracle.core.compute import (
+    Absent,
+    CannotTell,
+    Compute,
+    Found,
+    IdempotencyKey,
+    JobHandle,
+    JobState,
+    JobStatus,
+    Output,
+    Recovery,
+)
+from oracle.core.errors import OracleError
+from oracle.core.lifecycle import State
+from oracle.core.policy import JOB_TIMED_OUT, MODEL_SUBSTITUTED, OUTPUT_EMPTY, PURCHASE_ABSENT, PURCHASE_UNCONFIRMED
+from oracle.core.request import Reason
+from oracle.core.routing import is_same_model
+from oracle.pipeline import inputs, submit, worker
+from oracle.pipeline.admit import request_of
+from oracle.pipeline.context import Context
+from oracle.pipeline.errors import UNKNOWN_PROVIDER
+from oracle.store import attempts, requests, results
+from oracle.store.rows import AttemptRow, RequestRow
+
+log = structlog.get_logger(__name__)
+
+STATES = (State.RUNNING,)
+BATCH = 2_000
+MAX_OUTPUT_BYTES = 4 * 1024 * 1024
+Job = tuple[RequestRow, AttemptRow]
+
+
+async def run(context: Context) -> None:
+    """Until the daemon stops: one bulk question a provider and turn, whatever the number of jobs.
+
+    Rows under a step stay leased, so the next turn does not see them, and a slow one keeps nobody waiting.
+    """
+    under_way: set[asyncio.Task[None]] = set()
+    try:
+        while not context.stopping.is_set():
+            context.pulse("poll")
+            rows = await worker.take(context, STATES, BATCH)
+            for step in await steps(context, rows):
+                task = asyncio.ensure_future(step)
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+            if not rows:
+                await context.bells.wait(State.RUNNING, await worker.nap_seconds(context, STATES))
+        if under_way:
+            await asyncio.wait(under_way)
+    finally:
+        for task in under_way:
+            task.cancel()
+
+
+async def steps(context: Context, rows: Sequence[RequestRow]) -> list[Coroutine[None, None, None]]:
+    """What is to be done about each row: each step leaves it moved on, or due again."""
+    if not rows:
+        return []
+    live = await context.store.read(lambda c: attempts.live_of_all(c, [row.id for row in rows]))
+    by_provider: dict[str, list[Job]] = defaultdict(list)
+    found = []
+    for row in rows:
+        attempt = live.get(row.id)
+        if attempt is None:
+            found.append(guarded(context, row, without_attempt(context, row)))
+        elif attempt.provider not in context.providers:
+            found.append(guarded(context, row, unserved(attempt)))
+        elif attempt.state == "running":
+            by_provider[attempt.provider].append((row, attempt))
+        else:
+            found.append(guarded(context, row, resolve(context, row, attempt)))
+    return found + [ask(context, context.providers[name], jobs) for name, jobs in by_provider.items()]
+
+
+async def guarded(context: Context, row: RequestRow, step: Awaitable[None]) -> None:
+    """One row's step; its failure is its own (law 6)."""
+
+    async def poll(_: Context, __: RequestRow) -> None:
+        await step
+
+    await worker.attempt(context, row, poll)
+
+
+async def unserved(attempt: AttemptRow) -> None:
+    raise UNKNOWN_PROVIDER(attempt.provider)
+
+
+async def without_attempt(context: Context, row: RequestRow) -> None:
+    """A running row without a live attempt: nothing is under way, so it is bought for."""
+    await context.move(row, State.CLAIMED if row.claim_required else State.ADMITTED)
+
+
+async def ask(context: Context, provider: Compute, jobs: Sequence[Job]) -> None:
+    """One bulk poll, and what follows for each job. A provider that does not answer delays only its own jobs."""
+    handles = {handle_of(attempt): (row, attempt) for row, attempt in jobs}
+    try:
+        async with asyncio.timeout(submit.CALL_SECONDS):
+            statuses: Mapping[JobHandle, JobStatus] = await provider.poll(list(handles))
+    except TimeoutError:
+        statuses = {}
+    except OracleError as error:
+        log.warning("poll failed", provider=provider.name, code=error.code, detail=error.detail, jobs=len(jobs))
+        statuses = {}
+    await asyncio.gather(
+        *(
+            guarded(context, row, follow(context, provider, row, attempt, handle, statuses.get(handle)))
+            for handle, (row, attempt) in handles.items()
+        )
+    )
+
+
+async def follow(
+    context: Context,
+    provider: Compute,
+    row: RequestRow,
+    attempt: AttemptRow,
+    handle: JobHandle,
+    status: JobStatus | None,
+) -> None:
+    match status.state if status else None:
+        case JobState.SUCCEEDED:
+            await collect(context, row, attempt, await provider.fetch(handle))
+        case JobState.FAILED | JobState.CANCELLED:
+            assert status is not None
+            error = status.error or policy.JOB_FAILED(status.message)
+            log.info("job failed", provider=attempt.provider, job=attempt.job_id, code=error.code)
+            await submit.end_attempt(context, row, attempt, error, cost_lamports=None)
+        case JobState.LOST:
+            await resolve(context, row, attempt)
+        case _ if _is_overdue(context, row, attempt):
+            await provider.cancel(handle)
+            error = JOB_TIMED_OUT(f"{attempt.provider} job {attempt.job_id}")
+            await submit.end_attempt(context, row, attempt, error, cost_lamports=None, state="cancelled")
+        case _:
+            await look_again(context, row)
+
+
+def _is_overdue(context: Context, row: RequestRow, attempt: AttemptRow) -> bool:
+    routes = context.routes.get(row.model)
+    limits = [
+        route.timeout_seconds
+        for route in (routes.routes if routes else ())
+        if (route.provider, route.model) == (attempt.provider, attempt.model)
+    ]
+    began_ms = attempt.started_at_ms or attempt.intended_at_ms
+    return context.clock.now_ms() - began_ms > (limits[0] if limits else 3600.0) * 1000
+
+
+async def look_again(context: Context, row: RequestRow) -> None:
+    now_ms = context.clock.now_ms()
+    wake_at_ms = now_ms + int(context.config.daemon.poll_interval_seconds * 1000)
+    await context.store.write(lambda c: requests.postpone(c, row, now_ms=now_ms, wake_at_ms=wake_at_ms, count=False))
+
+
+async def collect(context: Context, row: RequestRow, attempt: AttemptRow, output: Output) -> None:
+    """The answer, its receipt and the new state in one transaction: from here on nothing is bought again."""
+    request = request_of(row)
+    problem = unfit(context, row, attempt, output)
+    if problem is not None:
+        log.warning("output refused", provider=attempt.provider, code=problem.code, detail=problem.detail)
+        await submit.end_attempt(context, row, attempt, problem, cost_lamports=output.cost_lamports)
+        return
+    content, origin = await inputs.load(context, request)
+    now_ms = context.clock.now_ms()
+    output_hash = hashlib.sha256(output.content).hexdigest()
+    header, params = request.header, request.body.params
+    receipt = receipts.encode(
+        {
+            "version": receipts.RECEIPT_VERSION,
+            "program": str(context.program_id),
+            "request": row.address,
+            "created_slot": str(row.created_slot),
+            "queue": row.queue,
+            "operator": str(context.signer.public_key),
+            "requester": row.requester,
+            "nonce": str(header.nonce),
+            "body_hash": header.body_hash.hex(),
+            "input_hash": hashlib.sha256(content).hexdigest(),
+            "input_origin": origin,
+            "model_asked": request.body.model,
+            "model_run": output.model_run,
+            "provider": attempt.provider,
+            "provider_job_id": attempt.job_id or "",
+            "params": {
+                "max_output_tokens": params.max_output_tokens,
+                "temperature_milli": params.temperature_milli,
+                "seed": str(params.seed),
+                "flags": int(params.flags),
+            },
+            "output_hash": output_hash,
+            "output_bytes": len(output.content),
+            "output_media_type": output.media_type,
+            "submitted_at": attempt.intended_at_ms // 1000,
+            "completed_at": now_ms // 1000,
+        }
+    )
+    job_hash = receipts.job_hash(receipt).hex()
+
+    def write(c: Connection) -> None:
+        results.put_output(c, output_hash, output.content, media_type=output.media_type, now_ms=now_ms)
+        results.put_receipt(c, job_hash, receipt, request_id=row.id, now_ms=now_ms)
+        attempts.finish(
+            c,
+            attempt.id,
+            "succeeded",
+            cost_lamports=output.cost_lamports,
+            error_code=None,
+            error_detail=None,
+            now_ms=now_ms,
+        )
+        requests.move(
+            c,
+            row,
+            State.COMPUTED,
+            now_ms=now_ms,
+            slot=context.slot(),
+            output_sha256=output_hash,
+            job_hash=job_hash,
+            completed_at=now_ms // 1000,
+        )
+
+    log.info(
+        "answer computed",
+        provider=attempt.provider,
+        model=output.model_run,
+        output_hash=output_hash,
+        **({"output": output.content.decode(errors="replace")} if context.config.log.show_content else {}),
+    )
+    await context.write(write, State.COMPUTED)
+
+
+def unfit(context: Context, row: RequestRow, attempt: AttemptRow, output: Output) -> OracleError | None:
+    """Why an output may not be settled, or None."""
+    if not output.content.strip() or len(output.content) > MAX_OUTPUT_BYTES:
+        return OUTPUT_EMPTY(f"{len(output.content)} bytes from {attempt.provider}")
+    if not is_same_model(attempt.model, output.model_run) and not policy.allows_any_model(request_of(row)):
+        return MODEL_SUBSTITUTED(f"{attempt.provider} ran {output.model_run!r} instead of {attempt.model!r}")
+    return None
+
+
+async def resolve(context: Context, row: RequestRow, attempt: AttemptRow) -> None:
+    """What became of a purchase whose answer was lost, or of a job that its provider has lost (laws 4 and 5)."""
+    provider = context.providers[attempt.provider]
+    key = IdempotencyKey(attempt.idempotency_key)
+    async with asyncio.timeout(submit.CALL_SECONDS):
+        found = await provider.find(key)
+    log.info("purchase looked up", provider=attempt.provider, attempt=attempt.number, found=type(found).__name__)
+    match found:
+        case Found(handle):
+            await submit.bought(context, row, attempt, handle)
+        case Absent():
+            await submit.end_attempt(context, row, attempt, PURCHASE_ABSENT(attempt.provider), cost_lamports=0)
+        case CannotTell(why):
+            await cannot_tell(context, provider, row, attempt, key, why)
+
+
+async def cannot_tell(
+    context: Context, provider: Compute, row: RequestRow, attempt: AttemptRow, key: IdempotencyKey, why: str
+) -> None:
+    match provider.capabilities.recovery:
+        case Recovery.REPEAT:
+            request = request_of(row)
+            content, _ = await inputs.load(context, request)
+            await submit.call(context, row, attempt, submit.task_again(context, request, content, attempt), key)
+        case Recovery.LOOK_UP:
+            now_ms = context.clock.now_ms()
+            wait = backoff_seconds(row.retries, context.clock.jitter())
+            await context.store.write(
+                lambda c: requests.postpone(
+                    c,
+                    row,
+                    now_ms=now_ms,
+                    wake_at_ms=now_ms + int(wait * 1000),
+                    code=PURCHASE_UNCONFIRMED.code,
+                    detail=why,
+                )
+            )
+        case Recovery.NEITHER:
+            await unconfirmed(context, row, attempt, why)
+
+
+async def unconfirmed(context: Context, row: RequestRow, attempt: AttemptRow, why: str) -> None:
+    """It may have been paid, and nobody can say: its cost stays booked, and it is repeated within its bound."""
+    error = PURCHASE_UNCONFIRMED(f"{attempt.provider} attempt {attempt.number}: {why}")
+    if row.unconfirmed_purchases < context.config.policy.max_unconfirmed_purchases:
+        await submit.end_attempt(
+            context, row, attempt, error, cost_lamports=None, unconfirmed_purchases=row.unconfirmed_purchases + 1
+        )
+        return
+    now_ms = context.clock.now_ms()
+
+    def write(c: Connection) -> None:
+        attempts.finish(
+            c,
+            attempt.id,
+            "failed",
+            cost_lamports=None,
+            error_code=error.code,
+            error_detail=error.detail,
+            now_ms=now_ms,
+        )
+        requests.move(
+            c,
+            row,
+            State.REFUSED,
+            now_ms=now_ms,
+            slot=context.slot(),
+            code=error.code,
+            detail=error.detail,
+            reject_reason=int(Reason.PURCHASE_UNCONFIRMED),
+        )
+
+    await context.write(write, State.COMPUTED)
+
+
+def handle_of(attempt: AttemptRow) -> JobHandle:
+    assert attempt.job_id is not None
+    return JobHandle(attempt.provider, attempt.job_id, attempt.job_detail or {})

@@ -1,0 +1,258 @@
+"""admitted | claimed -> running: picks a route and buys one job on it.
+
+The intent is committed before the call (law 4). From then on the row is `running`: if this process dies in the call,
+whoever finds the attempt `intended` under a lapsed lease knows that the purchase may have happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from oracle.core import policy
+from oracle.core.compute import IdempotencyKey, JobHandle, Quote, Task
+from oracle.core.errors import OracleError, Verdict, verdict_of
+from oracle.core.identity import idempotency_key
+from oracle.core.lifecycle import State
+from oracle.core.policy import BUDGET_EXHAUSTED, NO_ROUTE_LEFT
+from oracle.core.request import Request
+from oracle.core.routing import ModelRoutes, Route, percentile, ranked
+from oracle.pipeline import inputs
+from oracle.pipeline.admit import affordable, candidates_of, request_of, task_of
+from oracle.pipeline.context import Context, key_of
+from oracle.pipeline.errors import UNEXPECTED
+from oracle.store import attempts, requests, settlements
+from oracle.store.rows import AttemptRow, RequestRow
+from oracle.store.schema import AttemptState
+
+log = structlog.get_logger(__name__)
+
+STATES = (State.ADMITTED, State.CLAIMED)
+CALL_SECONDS = 60.0
+"""Bound of one purchase call. The lease of the row outlives it (`daemon.lease_seconds`)."""
+
+DAY_MS = 86_400_000
+
+
+async def submit(context: Context, row: RequestRow) -> None:
+    if row.claim_required and row.state is State.ADMITTED:
+        await claim(context, row)
+    else:
+        await buy(context, row)
+
+
+async def claim(context: Context, row: RequestRow) -> None:
+    """Nothing is bought on a queue with claims before the claim is confirmed."""
+    now_ms = context.clock.now_ms()
+
+    def write(c: Connection) -> None:
+        requests.move(c, row, State.CLAIMING, now_ms=now_ms, slot=context.slot())
+        settlements.intend(
+            c,
+            request_id=row.id,
+            kind="claim",
+            args={},
+            operator=str(context.signer.public_key),
+            deadline_slot=row.deadline_slot,
+            now_ms=now_ms,
+        )
+
+    await context.write(write, "settlements")
+
+
+async def buy(context: Context, row: RequestRow) -> None:
+    request = request_of(row)
+    content, _ = await inputs.load(context, request)
+    earlier = await context.store.read(lambda c: attempts.of(c, row.id))
+    route, quote = await choose(context, row, request, task_of(request, content), earlier)
+    task = task_of(request, content, route)
+    number = row.attempts_made + 1
+    key = idempotency_key(key_of(row), 0, number)
+    now_ms = context.clock.now_ms()
+
+    def intend(c: Connection) -> tuple[RequestRow, AttemptRow]:
+        within_budget(c, context, quote.cost_lamports, now_ms)
+        intended = attempts.intend(
+            c,
+            row,
+            lane=0,
+            number=number,
+            provider=route.provider,
+            model=route.model,
+            idempotency_key=key,
+            quoted_lamports=quote.cost_lamports,
+            now_ms=now_ms,
+        )
+        moved = requests.move(
+            c,
+            row,
+            State.RUNNING,
+            now_ms=now_ms,
+            slot=context.slot(),
+            detail=f"{route.provider} {route.model}",
+            keep_lease=True,
+        )
+        return moved, intended
+
+    running, intended = await context.store.write(intend)
+    await call(context, running, intended, task, key)
+
+
+async def choose(
+    context: Context, row: RequestRow, request: Request, task: Task, earlier: Sequence[AttemptRow]
+) -> tuple[Route, Quote]:
+    """The best route that is not used up, that the fee covers and the deadline allows. Raises an ORC-POLICY code."""
+    left = tuple(route for route in candidates_of(context, request) if not _is_used_up(route, earlier))
+    if not left:
+        raise NO_ROUTE_LEFT(", ".join(sorted({f"{a.provider}: {a.error_code}" for a in earlier})))
+    quotes = await affordable(context, request, left, task)
+    seconds = await latencies(context, left)
+    strategy = context.routes.get(request.body.model, ModelRoutes(())).strategy
+    margin_slots = context.terms().deadline_margin_slots
+    too_late: OracleError | None = None
+    for route in ranked(left, strategy, quotes, seconds):
+        expected = seconds.get(route, quotes[route].expected_seconds or 0.0)
+        try:
+            policy.check_deadline(row.deadline_slot, context.slot(), margin_slots + context.slots.slots(expected))
+        except OracleError as error:
+            too_late = error
+            continue
+        return route, quotes[route]
+    raise too_late or NO_ROUTE_LEFT("no route within its price cap")
+
+
+def _is_used_up(route: Route, earlier: Sequence[AttemptRow]) -> bool:
+    """A route ends with an error that no repetition can mend, or with its number of attempts."""
+    mine = [a for a in earlier if (a.provider, a.model) == (route.provider, route.model)]
+    return len(mine) >= route.max_attempts or any(
+        a.error_code is not None and verdict_of(a.error_code) is Verdict.GIVE_UP for a in mine
+    )
+
+
+async def latencies(context: Context, routes: Sequence[Route]) -> dict[Route, float]:
+    """Measured p95 in seconds of the routes that have run at least five jobs."""
+    found = {}
+    for route in routes:
+        seconds = await context.store.read(
+            lambda c, route=route: attempts.durations(c, route.provider, route.model, 100)  # type: ignore[misc]
+        )
+        if len(seconds) >= 5 and (p95 := percentile(seconds, 0.95)) is not None:
+            found[route] = p95
+    return found
+
+
+def within_budget(c: Connection, context: Context, quoted_lamports: int, now_ms: int) -> None:
+    """Checked in the transaction that books the purchase, so that many at once cannot overrun it together."""
+    budget = context.config.policy.daily_budget_lamports
+    if budget is None:
+        return
+    spent = attempts.spent(c, since_ms=now_ms - DAY_MS)
+    if spent + quoted_lamports > budget:
+        raise BUDGET_EXHAUSTED(f"{spent} lamports spent, {quoted_lamports} asked, {budget} allowed")
+
+
+async def call(context: Context, row: RequestRow, attempt: AttemptRow, task: Task, key: IdempotencyKey) -> None:
+    """The side effect itself. Only an answer that says so makes it failed; everything else leaves it unknown."""
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            handle = await context.providers[attempt.provider].submit(task, key)
+    except TimeoutError:
+        await unknown(context, row, attempt, "no answer in time")
+    except OracleError as error:
+        if error.verdict is Verdict.UNKNOWN:
+            await unknown(context, row, attempt, str(error))
+        else:
+            await not_bought(context, row, attempt, error)
+    except Exception:
+        log.exception("purchase failed", provider=attempt.provider)
+        await unknown(context, row, attempt, str(UNEXPECTED("submit")))
+    else:
+        await bought(context, row, attempt, handle)
+
+
+async def bought(context: Context, row: RequestRow, attempt: AttemptRow, handle: JobHandle) -> None:
+    """The job's id is a fact, written on its own: even if the row is lost, as to a requester who cancels, whoever
+    cleans up needs the id to cancel what is being paid for."""
+    now_ms = context.clock.now_ms()
+    log.info("job bought", provider=attempt.provider, job=handle.job_id, attempt=attempt.number)
+    started = await context.store.write(
+        lambda c: attempts.started(c, attempt.id, handle.job_id, dict(handle.detail), now_ms)
+    )
+    if started.state is not AttemptState.RUNNING:
+        # The attempt was given up while its call was under way: nobody waits for this job.
+        await context.providers[attempt.provider].cancel(handle)
+        return
+    await context.write(
+        lambda c: requests.postpone(c, row, now_ms=now_ms, wake_at_ms=now_ms, count=False), State.RUNNING
+    )
+
+
+async def unknown(context: Context, row: RequestRow, attempt: AttemptRow, why: str) -> None:
+    now_ms = context.clock.now_ms()
+    log.warning("purchase unknown", provider=attempt.provider, attempt=attempt.number, why=why)
+    await context.store.write(lambda c: attempts.unknown(c, attempt.id, now_ms, detail=why))
+    await context.write(
+        lambda c: requests.postpone(c, row, now_ms=now_ms, wake_at_ms=now_ms + 1_000, count=False), State.RUNNING
+    )
+
+
+async def not_bought(context: Context, row: RequestRow, attempt: AttemptRow, error: OracleError) -> None:
+    """The provider refused, so nothing was bought: the next attempt, here or on the next route."""
+    log.info("purchase refused", provider=attempt.provider, code=error.code, detail=error.detail)
+    await end_attempt(context, row, attempt, error, cost_lamports=0)
+
+
+async def end_attempt(
+    context: Context,
+    row: RequestRow,
+    attempt: AttemptRow,
+    error: OracleError,
+    *,
+    cost_lamports: int | None,
+    state: str = "failed",
+    **columns: Any,
+) -> None:
+    """The attempt is over without an answer; the request goes back to be bought for again.
+
+    `cost_lamports` is what it cost all the same; None where the provider does not say: the quote then stays booked.
+    """
+    now_ms = context.clock.now_ms()
+    wait = (error.retry_after_seconds or 0.5) if error.verdict is not Verdict.GIVE_UP else 0.0
+    back = State.CLAIMED if row.claim_required else State.ADMITTED
+
+    def write(c: Connection) -> None:
+        attempts.finish(
+            c,
+            attempt.id,
+            state,
+            cost_lamports=cost_lamports,
+            error_code=error.code,
+            error_detail=error.detail,
+            now_ms=now_ms,
+        )
+        requests.move(
+            c,
+            row,
+            back,
+            now_ms=now_ms,
+            slot=context.slot(),
+            code=error.code,
+            detail=error.detail,
+            wake_at_ms=now_ms + int(wait * 1000),
+            **columns,
+        )
+
+    await context.write(write, State.ADMITTED)
+
+
+def task_again(context: Context, request: Request, content: bytes, attempt: AttemptRow) -> Task:
+    """The task of an attempt that exists, for a repetition of its very purchase."""
+    routes = (r for r in candidates_of(context, request) if (r.provider, r.model) == (attempt.provider, attempt.model))
+    route = next(routes, None)
+    task = task_of(request, content, route)
+    return task if route else replace(task, model=attempt.model)

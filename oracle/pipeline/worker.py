@@ -1,0 +1,123 @@
+"""Takes due rows of some states, and runs one step on each, without letting one row delay another (law 6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from oracle.core.backoff import backoff_seconds
+from oracle.core.errors import OracleError, Verdict
+from oracle.core.lifecycle import State
+from oracle.core.policy import RETRIES_EXHAUSTED, disposition
+from oracle.core.request import Reason
+from oracle.pipeline.context import Context
+from oracle.pipeline.errors import UNEXPECTED
+from oracle.store import requests
+from oracle.store.errors import LEASE_LOST
+from oracle.store.rows import RequestRow
+
+log = structlog.get_logger(__name__)
+Step = Callable[[Context, RequestRow], Awaitable[None]]
+
+# Bells wake a loop at once; this bounds how late it notices work that another process left.
+LONGEST_NAP_SECONDS = 1.0
+
+
+async def run(context: Context, states: Sequence[State], step: Step) -> None:
+    """Until the daemon stops: keep up to `concurrency` steps under way; on stopping, wait for those begun."""
+    limit = context.config.daemon.concurrency
+    bell = states[0]
+    under_way: set[asyncio.Task[None]] = set()
+    try:
+        while not context.stopping.is_set():
+            context.pulse(bell)
+            free = limit - len(under_way)
+            rows = await take(context, states, free) if free else []
+            for row in rows:
+                task = asyncio.create_task(attempt(context, row, step))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+            if len(under_way) >= limit:
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            elif not rows:
+                await context.bells.wait(bell, await nap_seconds(context, states))
+        if under_way:
+            await asyncio.wait(under_way)
+    finally:
+        for task in under_way:
+            task.cancel()
+
+
+async def take(context: Context, states: Sequence[State], limit: int) -> list[RequestRow]:
+    """Due rows under a lease of ours, earliest deadline first."""
+    now_ms = context.clock.now_ms()
+    return await context.store.write(
+        lambda c: requests.take(
+            c, states, owner=context.instance, now_ms=now_ms, lease_ms=context.lease_ms, limit=limit
+        )
+    )
+
+
+async def nap_seconds(context: Context, states: Sequence[State]) -> float:
+    """How long nothing of these states is due, at most a second."""
+    wake_ms = await context.store.read(lambda c: requests.next_wake_ms(c, states))
+    if wake_ms is None:
+        return LONGEST_NAP_SECONDS
+    return min(LONGEST_NAP_SECONDS, max(0.005, (wake_ms - context.clock.now_ms()) / 1000))
+
+
+async def attempt(context: Context, row: RequestRow, step: Step) -> None:
+    """One step on one row; whatever goes wrong is that row's own affair."""
+    with structlog.contextvars.bound_contextvars(request=row.address, created_slot=row.created_slot):
+        try:
+            await step(context, row)
+        except OracleError as error:
+            await failed(context, row, error)
+        except Exception:
+            log.exception("step failed", step=step.__name__, state=row.state)
+            await failed(context, row, UNEXPECTED(step.__name__))
+
+
+async def failed(context: Context, row: RequestRow, error: OracleError) -> None:
+    """Try the step again later, or end the request as its error says."""
+    if error.code == LEASE_LOST.code:
+        log.info("lease lost", state=row.state)
+        return
+    try:
+        if error.verdict is Verdict.GIVE_UP:
+            await give_up(context, row, error)
+        elif row.retries >= context.config.policy.max_retries:
+            await give_up(context, row, RETRIES_EXHAUSTED(str(error)))
+        else:
+            await try_later(context, row, error)
+    except OracleError as lost:
+        # The row has moved on, or the database is away: the lease lapses, and the row is taken again.
+        log.warning("could not note a failure", code=lost.code, detail=lost.detail, after=error.code)
+
+
+async def try_later(context: Context, row: RequestRow, error: OracleError) -> None:
+    wait = backoff_seconds(row.retries, context.clock.jitter(), told=error.retry_after_seconds)
+    now_ms = context.clock.now_ms()
+    log.info("will try again", code=error.code, detail=error.detail, in_seconds=round(wait, 2), state=row.state)
+    await context.store.write(
+        lambda c: requests.postpone(
+            c, row, now_ms=now_ms, wake_at_ms=now_ms + int(wait * 1000), code=error.code, detail=error.detail
+        )
+    )
+
+
+async def give_up(context: Context, row: RequestRow, error: OracleError) -> None:
+    """Reject on chain where the operator cannot do it; decline at no cost where it is the requester's fault."""
+    reason = disposition(error)
+    if reason is None:
+        log.info("declined", code=error.code, detail=error.detail)
+        await context.move(row, State.DECLINED, code=error.code, detail=error.detail)
+    else:
+        await refuse(context, row, reason, error)
+
+
+async def refuse(context: Context, row: RequestRow, reason: Reason, error: OracleError) -> None:
+    log.info("refused", reason=reason.name, code=error.code, detail=error.detail)
+    await context.move(row, State.REFUSED, code=error.code, detail=error.detail, reject_reason=int(reason))
