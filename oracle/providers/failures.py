@@ -39,6 +39,9 @@ class Dialect:
     credit_words: tuple[str, ...] = ()
 
 
+OPENAI_DIALECT: Final = Dialect()
+
+
 @dataclass(frozen=True, slots=True)
 class Complaint:
     """What an error body says, as far as it says it. `message` is the provider's own text: quote it with `quotable`."""
@@ -56,7 +59,7 @@ def error_of(
     *,
     repeatable: bool,
     now: float,
-    dialect: Dialect = Dialect(),
+    dialect: Dialect = OPENAI_DIALECT,
     private: Sequence[str] = (),
 ) -> OracleError:
     """The error for an answer that is not a success.

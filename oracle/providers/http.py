@@ -14,7 +14,7 @@ import orjson
 
 from oracle.core.errors import OracleError
 from oracle.providers import errors
-from oracle.providers.failures import Dialect, error_of
+from oracle.providers.failures import OPENAI_DIALECT, Dialect, error_of
 from oracle.providers.pace import Pace
 
 _T = TypeVar("_T")
@@ -59,7 +59,7 @@ class Http:
         secrets: Sequence[str] = (),
         timeouts: Timeouts = Timeouts(),
         max_answer_bytes: int = 8 * MIB,
-        dialect: Dialect = Dialect(),  # noqa: B008 (frozen)
+        dialect: Dialect = OPENAI_DIALECT,
         transport: httpx.AsyncBaseTransport | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:

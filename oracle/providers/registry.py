@@ -13,16 +13,25 @@ from oracle.core.compute import Compute, Recovery
 from oracle.model.weights import weights_directory
 from oracle.providers import errors
 from oracle.providers.chat import ChatCompute, Limits
+from oracle.providers.failures import OPENAI_DIALECT, Dialect
 from oracle.providers.http import Http, Timeouts
+from oracle.providers.ionet.client import IoNetChat
 from oracle.providers.local.client import LocalChat
 from oracle.providers.openai.client import OpenAIChat
 from oracle.providers.openai.wire import Dictation
 from oracle.providers.pace import Pace
 from oracle.providers.pricing import FREE, NO_RATES, PriceOf, Rates, TokenPrice
 from oracle.providers.secrets import read_secret
-from oracle.providers.settings import LocalSettings, ModelPrice, OpenAISettings
+from oracle.providers.settings import (
+    ChattingSettings,
+    IoNetSettings,
+    LocalSettings,
+    ModelPrice,
+    OpenAISettings,
+    RemoteSettings,
+)
 
-ProviderSettings = Annotated[OpenAISettings | LocalSettings, Field(discriminator="kind")]
+ProviderSettings = Annotated[OpenAISettings | LocalSettings | IoNetSettings, Field(discriminator="kind")]
 """One `[providers.NAME]` table of the configuration."""
 
 _SETTINGS: TypeAdapter[ProviderSettings] = TypeAdapter(ProviderSettings)
@@ -58,6 +67,8 @@ def build(
             return _openai(name, checked, rates, transport, environ)
         case LocalSettings():
             return _local(name, checked, environ)
+        case IoNetSettings():
+            return _ionet(name, checked, rates, transport, environ)
 
 
 def _openai(
@@ -68,21 +79,8 @@ def _openai(
     environ: Mapping[str, str],
 ) -> ChatCompute:
     key = read_secret("api_key", settings.api_key, settings.api_key_file, settings.api_key_env, environ)
-    headers = {
-        "Authorization": f"Bearer {key}" if key else None,
-        "OpenAI-Organization": settings.organization,
-        "OpenAI-Project": settings.project,
-    }
-    http = Http(
-        name,
-        settings.base_url,
-        pace=Pace(per_second=settings.requests_per_second, at_once=settings.max_concurrent_jobs + 4),
-        headers={header: value for header, value in headers.items() if value},
-        secrets=(key,) if key else (),
-        timeouts=Timeouts(connect=settings.connect_seconds, silence=settings.silence_seconds),
-        max_answer_bytes=settings.max_answer_bytes,
-        transport=transport,
-    )
+    owner = {"OpenAI-Organization": settings.organization, "OpenAI-Project": settings.project}
+    http = _http(name, settings.base_url, settings, {**_bearer(key), **owner}, key, transport)
     by_server: dict[str, Any] = {"openai": "max_completion_tokens"}
     dictation = Dictation(
         token_limit_field=settings.token_limit_field or by_server.get(settings.server, "max_tokens"),
@@ -96,8 +94,30 @@ def _openai(
         recovery=Recovery.REPEAT if settings.free else Recovery.NEITHER,
         price_of=FREE if settings.free else _listed(settings.model_prices),
         rates=rates,
-        limits=Limits(concurrent_jobs=settings.max_concurrent_jobs, kept_jobs=settings.max_kept_jobs),
+        limits=_limits(settings),
     )
+
+
+def _ionet(
+    name: str,
+    settings: IoNetSettings,
+    rates: Rates,
+    transport: httpx.AsyncBaseTransport | None,
+    environ: Mapping[str, str],
+) -> ChatCompute:
+    key = read_secret("api_key", settings.api_key, settings.api_key_file, settings.api_key_env, environ)
+    dialect = Dialect(credit_words=tuple(word.lower() for word in settings.credit_words))
+    http = _http(name, settings.base_url, settings, _bearer(key), key, transport, dialect)
+    usage = None
+    if settings.usage_url is not None:
+        usage = _http(name, settings.usage_url, settings, {"x-api-key": key}, key, transport, dialect)
+    chat = IoNetChat(http, usage=usage, extra=settings.extra_body, catalogue_seconds=settings.catalogue_seconds)
+    listed = _listed(settings.model_prices)
+
+    async def price_of(model: str) -> TokenPrice:
+        return await (listed if model in settings.model_prices else chat.price_of)(model)
+
+    return ChatCompute(name, chat, price_of=price_of, rates=rates, limits=_limits(settings), balance=chat.balance)
 
 
 def _local(name: str, settings: LocalSettings, environ: Mapping[str, str]) -> ChatCompute:
@@ -110,6 +130,37 @@ def _local(name: str, settings: LocalSettings, environ: Mapping[str, str]) -> Ch
     # One at a time: a job that waits here is known to be unsent, one that waits inside llama.cpp is not.
     limits = Limits(concurrent_jobs=1, kept_jobs=settings.max_kept_jobs)
     return ChatCompute(name, chat, recovery=Recovery.REPEAT, limits=limits)
+
+
+def _http(
+    name: str,
+    base_url: str,
+    settings: RemoteSettings,
+    headers: Mapping[str, str | None],
+    key: str | None,
+    transport: httpx.AsyncBaseTransport | None,
+    dialect: Dialect = OPENAI_DIALECT,
+) -> Http:
+    return Http(
+        name,
+        base_url,
+        # A few more than jobs, so that a long job does not keep a question about models or balance waiting.
+        pace=Pace(per_second=settings.requests_per_second, at_once=settings.max_concurrent_jobs + 4),
+        headers={header: value for header, value in headers.items() if value},
+        secrets=(key,) if key else (),
+        timeouts=Timeouts(connect=settings.connect_seconds, silence=settings.silence_seconds),
+        max_answer_bytes=settings.max_answer_bytes,
+        dialect=dialect,
+        transport=transport,
+    )
+
+
+def _bearer(key: str | None) -> dict[str, str | None]:
+    return {"Authorization": f"Bearer {key}" if key else None}
+
+
+def _limits(settings: ChattingSettings) -> Limits:
+    return Limits(concurrent_jobs=settings.max_concurrent_jobs, kept_jobs=settings.max_kept_jobs)
 
 
 def _listed(prices: Mapping[str, ModelPrice]) -> PriceOf:

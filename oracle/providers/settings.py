@@ -35,7 +35,7 @@ class LocalSettings(_Strict):
     max_kept_jobs: int = Field(1000, ge=1, description="Most jobs held in memory, ended ones included")
 
 
-class _Remote(_Strict):
+class RemoteSettings(_Strict):
     """Options of every provider that is called over HTTP."""
 
     api_key: SecretStr | None = Field(None, description="API key. Prefer `api_key_file` or `api_key_env`")
@@ -48,7 +48,7 @@ class _Remote(_Strict):
     silence_seconds: float = Field(300.0, gt=0, description="Longest wait for the next bytes of an answer")
 
 
-class _Chatting(_Remote):
+class ChattingSettings(RemoteSettings):
     """Options of every provider with a chat API."""
 
     model_prices: dict[str, ModelPrice] = Field(
@@ -57,7 +57,7 @@ class _Chatting(_Remote):
     max_kept_jobs: int = Field(1000, ge=1, description="Most jobs held in memory, ended ones included")
 
 
-class OpenAISettings(_Chatting):
+class OpenAISettings(ChattingSettings):
     """Any OpenAI-compatible server: a hosted fallback, vLLM, Ollama, llama.cpp."""
 
     kind: Literal["openai"] = "openai"
@@ -76,3 +76,26 @@ class OpenAISettings(_Chatting):
     free: bool = Field(
         False, description="The server is yours: jobs cost nothing, and an interrupted call is simply repeated"
     )
+
+
+class IoNetSettings(ChattingSettings):
+    """IO Intelligence of io.net. Prices come from its list of models, except where `model_prices` states one."""
+
+    kind: Literal["ionet"] = "ionet"
+    base_url: str = Field(
+        "https://api.intelligence.io.solutions/api/v1", description="Address up to and including `/api/v1`"
+    )
+    usage_url: str | None = Field(
+        None,
+        description="Where a sub-key learns its usage, such as "
+        "`https://api.intelligence.io.solutions/v1/api-keys/sub-keys/me/usage`; none means the balance is not known",
+    )
+    credit_words: list[str] = Field(
+        ["credit", "quota", "insufficient", "billing", "spend"],
+        description="Words that tell a 403 or 429 about money from one about the rate",
+    )
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict,
+        description="More fields for every chat request, such as `chat_template_kwargs`",
+    )
+    catalogue_seconds: float = Field(300.0, ge=0, description="How old the list of models and prices may be")

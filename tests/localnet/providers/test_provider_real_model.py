@@ -120,12 +120,6 @@ async def test_a_cancelled_job_leaves_the_server_free_for_the_next(model: LocalM
             assert (await compute.chat.complete(TASK)).text
 
 
-async def test_calls_in_a_row_are_not_lost_to_connections_that_the_server_has_closed(model: LocalModel) -> None:
-    async with server(model) as compute:
-        for _ in range(25):
-            assert (await compute.chat.complete(replace(TASK, max_output_tokens=1))).text
-
-
 async def test_a_job_that_outlives_its_time_is_lost_and_not_failed(model: LocalModel) -> None:
     endless = replace(TASK, messages=(Message("user", "Write a long story."),), max_output_tokens=1500)
     async with server(model) as compute:
