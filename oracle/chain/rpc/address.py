@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from oracle.chain.rpc.errors import BAD_URL
 
-_WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss"}
 _SHORTEST_SECRET: Final = 8
 
 
@@ -44,14 +43,6 @@ def address(url: str, schemes: tuple[str, ...] = ("http", "https")) -> Address:
     name = shown if port is None else f"{shown}:{port}"
     loopback = host in ("localhost", "::1") or host.startswith("127.")
     return Address(name, f"{parts.scheme}://{name}", url.strip(), loopback)
-
-
-def websocket_url(rpc_url: str) -> str:
-    """The WebSocket URL that belongs to an RPC URL: another scheme, and port 8900 beside 8899 as a validator has it."""
-    address(rpc_url)
-    parts = urlsplit(rpc_url.strip())
-    netloc = re.sub(r":8899$", ":8900", parts.netloc)
-    return urlunsplit((_WEBSOCKET_SCHEMES[parts.scheme], netloc, parts.path, parts.query, ""))
 
 
 def _secrets(url: str) -> set[str]:
