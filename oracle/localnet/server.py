@@ -107,7 +107,7 @@ async def serve(
             finally:
                 if clock is not None:
                     clock.cancel()
-                server.should_exit = True
+                server.stopping.set()
 
 
 async def _pass_slots(node: Node, slot_seconds: float) -> None:
@@ -122,10 +122,15 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.stopping = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        # Uvicorn's own looks ten times a second whether it should end, which every test would wait for.
+        await self.stopping.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
