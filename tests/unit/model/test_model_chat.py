@@ -1,6 +1,7 @@
 """What is said to llama.cpp and how its answers are read, byte by byte where it matters."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,16 +126,24 @@ def test_every_known_answer_holds_its_fact() -> None:
     assert len({known.name for known in KNOWN_ANSWERS}) == len(KNOWN_ANSWERS) >= 8
 
 
-def test_a_model_that_was_not_started_has_no_address(tmp_path: Any) -> None:
+def test_a_model_that_was_not_started_has_no_address(tmp_path: Path) -> None:
     with pytest.raises(OracleError) as caught:
         _ = LocalModel(tmp_path / "weights").base_url
 
     assert caught.value.error is errors.NOT_RUNNING
 
 
+def test_an_installation_without_llama_cpp_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(OracleError) as caught:
+        LocalModel(tmp_path / "weights").start()
+
+    assert caught.value.error is errors.EXTRA_MISSING
+
+
 @pytest.mark.parametrize(
     "options", [{"threads": 0}, {"context_tokens": 0}, {"context_tokens": 8193}, {"start_timeout_seconds": 0}]
 )
-def test_settings_out_of_range_are_refused(tmp_path: Any, options: dict[str, Any]) -> None:
+def test_settings_out_of_range_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="out of range"):
         LocalModel(tmp_path / "weights", **options)

