@@ -1,0 +1,58 @@
+"""The commands under one name; what goes wrong is shown with its code, its cause and its remedy."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from oracle.cli import config, db, demo, doctor, inspect, list_, localnet, queue, run_, submit, verify
+from oracle.cli.output import show_error
+from oracle.core.errors import OracleError
+
+app = typer.Typer(
+    name="oracle",
+    help="The inference oracle for Solana: paid requests on chain, answers from decentralised compute.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"oracle {version('solana-inference-oracle')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _oracle(
+    _: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Nothing of its own: options stand with their commands."""
+
+
+app.command("demo")(demo.demo)
+app.command("localnet")(localnet.localnet)
+app.command("run")(run_.run)
+app.command("submit")(submit.submit)
+app.command("list")(list_.list_requests)
+app.command("inspect")(inspect.inspect)
+app.command("verify")(verify.verify)
+app.command("doctor")(doctor.doctor)
+app.add_typer(queue.app, name="queue")
+app.add_typer(config.app, name="config")
+app.add_typer(db.app, name="db")
+
+
+def run() -> None:
+    """Exit status: 0 done, 1 an error with a code, 2 wrong usage, 130 interrupted."""
+    try:
+        app(standalone_mode=True)
+    except OracleError as error:
+        show_error(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

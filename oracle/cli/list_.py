@@ -1,0 +1,51 @@
+"""`oracle list`: the requests that this operator's database knows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from oracle.cli.options import CONFIG, ConfigOption, configuration
+from oracle.cli.output import JsonOption, console, print_json, short, table
+from oracle.core.lifecycle import State
+from oracle.store import requests
+from oracle.store.engine import Store
+from oracle.store.rows import RequestRow
+
+
+def list_requests(
+    config: ConfigOption = CONFIG,
+    state: Annotated[list[State] | None, typer.Option("--state", "-s", help="Only these states.")] = None,
+    requester: Annotated[str | None, typer.Option(help="Only of this requester.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.", min=1, max=10_000)] = 50,
+    json: JsonOption = False,
+) -> None:
+    """List requests, newest first. Reads the database; the daemon may run meanwhile."""
+    rows = asyncio.run(_read(configuration(config).database.url, state, requester, limit))
+    if json:
+        print_json([summary(row) for row in rows])
+    elif not rows:
+        console.print("No requests.")
+    else:
+        cells = [
+            (short(row.address), row.created_slot, row.model, row.state, row.fee_lamports, row.error_code or "")
+            for row in rows
+        ]
+        columns = ("request", "slot", "model", "state", "fee", "last error")
+        console.print(table(None, columns, cells, right=("slot", "fee")))
+
+
+async def _read(url: str, states: list[State] | None, requester: str | None, limit: int) -> list[RequestRow]:
+    store = await Store.open(url)
+    try:
+        return await store.read(lambda c: requests.listing(c, states=states, requester=requester, limit=limit))
+    finally:
+        await store.close()
+
+
+def summary(row: RequestRow) -> dict[str, object]:
+    """What of a row is told in JSON: all but the account's bytes and the lease."""
+    hidden = {"account", "lease_owner", "lease_until_ms", "fence"}
+    return {name: getattr(row, name) for name in RequestRow.__slots__ if name not in hidden}

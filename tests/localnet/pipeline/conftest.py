@@ -1,0 +1,3 @@
+from pipeline_world import terms, world
+
+__all__ = ["terms", "world"]

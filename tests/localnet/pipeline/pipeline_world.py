@@ -1,0 +1,174 @@
+"""A whole oracle in one process: the embedded chain, a scripted model server, the daemon, a requester."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+
+from oracle.api.app import app
+from oracle.api.server import serving
+from oracle.chain.program import idl
+from oracle.chain.program.layout import QueueTerms
+from oracle.chain.rpc.client import Client
+from oracle.chain.rpc.pool import connect
+from oracle.client import requests
+from oracle.client.requests import Submitted
+from oracle.config import Config, parse
+from oracle.core.lifecycle import State
+from oracle.core.request import Body, Inline, Input, Params, Request
+from oracle.localnet import network
+from oracle.localnet.emulators.openai import ScriptedOpenAI
+from oracle.localnet.emulators.server import Running
+from oracle.localnet.emulators.server import serve as serve_emulator
+from oracle.localnet.network import LOCAL_TERMS
+from oracle.localnet.server import Node
+from oracle.pipeline.daemon import Daemon, assembled
+from oracle.store import migrate
+from oracle.store import requests as rows
+from oracle.store.rows import RequestRow
+
+T = TypeVar("T")
+SLOT_SECONDS = 0.05
+PATIENCE_SECONDS = 30.0
+
+
+@dataclass
+class World:
+    """What a test holds. `daemon()` runs one over the same database and chain, as often as wanted."""
+
+    node: Node
+    rpc: Client
+    program_id: Pubkey
+    queue: Pubkey
+    authority: Keypair
+    requester: Keypair
+    model: ScriptedOpenAI
+    model_url: Running
+    settings: dict[str, Any]
+    directory: Path
+    running: list[Daemon] = field(default_factory=list)
+
+    def config(self, **changes: Any) -> Config:
+        document = {**self.settings}
+        for section, values in changes.items():
+            document[section] = {**document.get(section, {}), **values}
+        return parse(document, base=self.directory)
+
+    @asynccontextmanager
+    async def daemon(self, **changes: Any) -> AsyncIterator[Daemon]:
+        """A daemon that works until the block ends, and then drains."""
+        config = self.config(**changes)
+        async with assembled(config) as daemon, serving(app(daemon.context), config.api.host, config.api.port):
+            task = asyncio.create_task(daemon.run())
+            self.running.append(daemon)
+            try:
+                yield daemon
+            finally:
+                self.running.remove(daemon)
+                daemon.stop()
+                await task
+
+    async def submit(
+        self,
+        prompt: str | bytes | Input = "What is the capital of Japan?",
+        *,
+        model: str = "tiny",
+        fee_lamports: int = 50_000,
+        ttl_slots: int = 2_000,
+        params: Params = Params(64),
+        requester: Keypair | None = None,
+        nonce: int | None = None,
+    ) -> Submitted:
+        content = prompt.encode() if isinstance(prompt, str) else prompt
+        return await requests.submit(
+            self.rpc,
+            self.program_id,
+            queue=self.queue,
+            requester=requester or self.requester,
+            body=Body(model, params, Inline(content) if isinstance(content, bytes) else content),
+            fee_lamports=fee_lamports,
+            ttl_slots=ttl_slots,
+            nonce=nonce,
+        )
+
+    async def ended(self, submitted: Submitted) -> Request:
+        return await requests.wait(self.rpc, submitted.address, timeout_seconds=PATIENCE_SECONDS)
+
+    async def row(self, daemon: Daemon, submitted: Submitted) -> RequestRow | None:
+        return await daemon.context.store.read(lambda c: rows.latest(c, str(submitted.address)))
+
+    async def reaches(self, daemon: Daemon, submitted: Submitted, *states: State) -> RequestRow:
+        async def look() -> RequestRow | None:
+            row = await self.row(daemon, submitted)
+            return row if row is not None and row.state in states else None
+
+        return await until(look, f"state {' or '.join(states)}")
+
+
+async def until(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = PATIENCE_SECONDS) -> T:
+    """What `look` finds, once it finds something."""
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                if found := await look():
+                    return found
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{what} was not reached in {seconds:.0f} s") from None
+
+
+@pytest.fixture
+def terms() -> QueueTerms:
+    return LOCAL_TERMS
+
+
+@pytest.fixture
+async def world(tmp_path: Path, terms: QueueTerms, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    model = ScriptedOpenAI(words=6)
+    async with network.running(slot_seconds=SLOT_SECONDS) as node, serve_emulator(model) as model_url:
+        rpc = connect(node.rpc_url)
+        authority, requester = network.wallet(tmp_path / "operator.json"), Keypair()
+        for key in (authority, requester):
+            await network.fund(node, key.pubkey())
+        port = free_port()
+        uri = f"http://127.0.0.1:{port}"
+        queue = await network.create_queue(
+            rpc, idl.program_id(), authority, operator=authority.pubkey(), uri=uri, terms=terms
+        )
+        settings = {
+            "cluster": {"rpc": [node.rpc_url], "scan_interval_seconds": 2.0},
+            "operator": {"keypair": "operator.json", "queues": [str(queue)], "base_uri": uri},
+            "database": {"url": "sqlite:///oracle.sqlite"},
+            "api": {"port": port},
+            "policy": {"deadline_margin_seconds": 0.5},
+            "daemon": {"poll_interval_seconds": 0.05, "drain_seconds": 5},
+            "settlement": {"flush_window_seconds": 0.02, "poll_interval_seconds": 0.1},
+            "providers": {
+                "scripted": {
+                    "kind": "openai",
+                    "base_url": f"{model_url.url}/v1",
+                    "free": True,
+                    "max_concurrent_jobs": 64,
+                }
+            },
+            "models": {"tiny": {"routes": [{"provider": "scripted", "model": "tiny", "timeout_seconds": 10}]}},
+        }
+        migrate.upgrade(f"sqlite:///{tmp_path / 'oracle.sqlite'}")
+        yield World(node, rpc, idl.program_id(), queue, authority, requester, model, model_url, settings, tmp_path)
+        await rpc.close()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
