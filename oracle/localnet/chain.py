@@ -184,6 +184,7 @@ class Chain:
             landed = self.status(tx.signatures[0])
             if landed and landed[0] <= self.slot(commitment):
                 return Outcome("AlreadyProcessed", included=False)
+        self._offer_lookup_slots(tx.message)
         blockhash = self.bank(commitment).blockhash if replace_blockhash else None
         if commitment == Commitment.PROCESSED:
             return self.vm.simulate(tx, sig_verify=False, replace_blockhash=blockhash)
