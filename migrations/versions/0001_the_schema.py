@@ -99,9 +99,9 @@ def create_requests() -> None:
         sa.CheckConstraint(
             "state IN ('seen', 'admitted', 'claiming', 'claimed', 'running', 'computed', 'refused', 'settling', "
             "'parked', 'declined', 'settled', 'rejected', 'cancelled', 'expired', 'superseded', 'vanished')",
-            name="ck_requests_state",
+            name=op.f("ck_requests_state"),
         ),
-        sa.CheckConstraint(LEASE, name="ck_requests_lease"),
+        sa.CheckConstraint(LEASE, name=op.f("ck_requests_lease")),
     )
     op.create_index("ix_requests_state_wake_at_ms", "requests", ["state", "wake_at_ms"])
     op.create_index("ix_requests_requester_state", "requests", ["requester", "state"])
@@ -135,7 +135,8 @@ def create_attempts() -> None:
         sa.UniqueConstraint("idempotency_key", name="uq_attempts_idempotency_key"),
         sa.UniqueConstraint("request_id", "lane", "number", name="uq_attempts_request_id_lane_number"),
         sa.CheckConstraint(
-            "state IN ('intended', 'unknown', 'running', 'succeeded', 'failed', 'cancelled')", name="ck_attempts_state"
+            "state IN ('intended', 'unknown', 'running', 'succeeded', 'failed', 'cancelled')",
+            name=op.f("ck_attempts_state"),
         ),
     )
     unique_where(
@@ -165,7 +166,7 @@ def create_results() -> None:
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("sha256", name="pk_outputs"),
-        sa.CheckConstraint("(content IS NULL) <> (path IS NULL)", name="ck_outputs_content_or_path"),
+        sa.CheckConstraint("(content IS NULL) <> (path IS NULL)", name=op.f("ck_outputs_content_or_path")),
     )
     op.create_table(
         "receipts",
@@ -202,13 +203,14 @@ def create_settlements() -> None:
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_settlements_attempt_id"),
         sa.CheckConstraint(
             "kind IN ('claim', 'record', 'publish', 'reject', 'expire', 'close', 'purchase')",
-            name="ck_settlements_kind",
+            name=op.f("ck_settlements_kind"),
         ),
         sa.CheckConstraint(
-            "state IN ('pending', 'sent', 'landed', 'finalized', 'failed', 'dropped')", name="ck_settlements_state"
+            "state IN ('pending', 'sent', 'landed', 'finalized', 'failed', 'dropped')",
+            name=op.f("ck_settlements_state"),
         ),
-        sa.CheckConstraint(LEASE, name="ck_settlements_lease"),
-        sa.CheckConstraint("kind <> 'purchase' OR attempt_id IS NOT NULL", name="ck_settlements_purchase"),
+        sa.CheckConstraint(LEASE, name=op.f("ck_settlements_lease")),
+        sa.CheckConstraint("kind <> 'purchase' OR attempt_id IS NOT NULL", name=op.f("ck_settlements_purchase")),
     )
     live = "state IN ('pending', 'sent')"
     unique_where("uq_settlements_live_request", "settlements", ["request_id"], f"{live} AND kind <> 'purchase'")
@@ -235,7 +237,8 @@ def create_signatures() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_signatures"),
         sa.UniqueConstraint("signature", name="uq_signatures_signature"),
         sa.CheckConstraint(
-            "state IN ('signed', 'sent', 'confirmed', 'finalized', 'failed', 'expired')", name="ck_signatures_state"
+            "state IN ('signed', 'sent', 'confirmed', 'finalized', 'failed', 'expired')",
+            name=op.f("ck_signatures_state"),
         ),
     )
     op.create_index("ix_signatures_state", "signatures", ["state"])
@@ -305,7 +308,7 @@ def create_ledger() -> None:
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_ledger_attempt_id"),
         sa.ForeignKeyConstraint(["settlement_id"], ["settlements.id"], name="fk_ledger_settlement_id"),
         sa.ForeignKeyConstraint(["signature_id"], ["signatures.id"], name="fk_ledger_signature_id"),
-        sa.CheckConstraint("kind IN ('job', 'tx_fee', 'fee_earned')", name="ck_ledger_kind"),
+        sa.CheckConstraint("kind IN ('job', 'tx_fee', 'fee_earned')", name=op.f("ck_ledger_kind")),
     )
     unique_where("uq_ledger_job", "ledger", ["attempt_id"], "kind = 'job'")
     unique_where("uq_ledger_fee_earned", "ledger", ["request_id"], "kind = 'fee_earned'")

@@ -80,7 +80,7 @@ def runtime_directory() -> Path:
 
 def _hold(path: Path, what: str) -> Lock:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise CANNOT_OPEN(f"{path}: {error.strerror}") from error
     try:

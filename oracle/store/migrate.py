@@ -88,6 +88,11 @@ def _is_known(revision: str) -> bool:
     return revision in {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
 
 
+def on_database(url: str, work: Callable[[Connection], T]) -> T:
+    """Run `work` alone on a database, in one transaction, as an upgrade does. Blocks, as `upgrade` does."""
+    return _alone(parse(url), work)
+
+
 def _alone(url: URL, work: Callable[[Connection], T]) -> T:
     with opening(url):
         return _on_sqlite(url, work) if is_sqlite(url) else asyncio.run(_on_postgresql(url, work))

@@ -23,13 +23,18 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def socket_directory() -> Iterator[str]:
+def server() -> Iterator[postgres_server.Server]:
     with ExitStack() as stack:
         try:
-            directory = stack.enter_context(postgres_server.running())
+            running = stack.enter_context(postgres_server.running())
         except postgres_server.Unavailable as reason:
             pytest.skip(f"no PostgreSQL: {reason}")
-        yield directory
+        yield running
+
+
+@pytest.fixture(scope="session")
+def socket_directory(server: postgres_server.Server) -> str:
+    return server.directory
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,20 @@ class Unavailable(Exception):
     """Why no server can be had here."""
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server with user `postgres`; its socket lies in `directory`. `fsync` is on, as the store demands."""
+
+    directory: str
+    _control: Callable[..., None]
+
+    def crash_and_restart(self) -> None:
+        self._control("-m", "immediate", "restart")
+
+
 @contextmanager
-def running() -> Iterator[str]:
-    """The directory of the socket of a running server with user `postgres`. `fsync` is on, as the store demands."""
+def running() -> Iterator[Server]:
+    """A server of our own. Raises `Unavailable`."""
     # A socket's path may not exceed some hundred bytes, so this is not below pytest's own directory.
     directory = Path(tempfile.mkdtemp(prefix="oracle-pg-", dir=_memory()))
     try:
@@ -36,12 +48,15 @@ def running() -> Iterator[str]:
               "--no-sync", "--wal-segsize=1"], directory, account)  # fmt: skip
         settings = {"listen_addresses": "", "unix_socket_directories": str(directory), "shared_buffers": "16MB"}
         options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
-        control = [programs / "pg_ctl", "-D", data, "-w", "-t", "30"]
-        _run([*control, "-l", directory / "log", "-o", options, "start"], directory, account)
+
+        def control(*words: Any) -> None:
+            _run([programs / "pg_ctl", "-D", data, "-w", "-t", "30", *words], directory, account)
+
+        control("-l", directory / "log", "-o", options, "start")
         try:
-            yield str(directory)
+            yield Server(str(directory), control)
         finally:
-            _run([*control, "-m", "immediate", "stop"], directory, account)
+            control("-m", "immediate", "stop")
     finally:
         shutil.rmtree(directory)
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 from test_store_attempts import *  # noqa: F403
+from test_store_group_commit import *  # noqa: F403
+from test_store_migrations import *  # noqa: F403
 from test_store_requests import *  # noqa: F403
+from test_store_results import *  # noqa: F403
+from test_store_schema import *  # noqa: F403
 from test_store_settlements import *  # noqa: F403
 
 pytestmark = pytest.mark.postgres
