@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 
 from solders.hash import Hash
@@ -56,6 +56,17 @@ TTL_SLOTS = 500
 RICH = 10**12
 
 
+@dataclass(frozen=True)
+class Wallet:
+    """A key pair that knows its public key: solders derives it anew each time, which costs more than a signature."""
+
+    keys: Keypair
+    address: Pubkey
+
+    def pubkey(self) -> Pubkey:
+        return self.address
+
+
 @dataclass
 class World:
     """Not frozen: `slot` moves with `wait`."""
@@ -69,18 +80,19 @@ class World:
         self.wait_until(self.slot)
 
     @cached_property
-    def payer(self) -> Keypair:
+    def payer(self) -> Wallet:
         return self.wallet()
 
     def number(self) -> int:
         """One that was never given before."""
         return next(self._numbers)
 
-    def wallet(self, lamports: int = RICH) -> Keypair:
+    def wallet(self, lamports: int = RICH) -> Wallet:
         keys = Keypair.from_seed(sha256(b"wallet %d" % self.number()).digest())
+        wallet = Wallet(keys, keys.pubkey())
         if lamports:
-            self.vm.airdrop(keys.pubkey(), lamports)
-        return keys
+            self.vm.airdrop(wallet.address, lamports)
+        return wallet
 
     def wait(self, slots: int) -> None:
         self.wait_until(self.slot + slots)
@@ -89,7 +101,7 @@ class World:
         self.slot = slot
         self.vm.set_clock(slot, 1_700_000_000)
 
-    def queue(self, terms: QueueTerms = OPEN_TERMS, operators: int = 1, authority: Keypair | None = None) -> Site:
+    def queue(self, terms: QueueTerms = OPEN_TERMS, operators: int = 1, authority: Wallet | None = None) -> Site:
         """A new queue with new operators."""
         authority = authority or self.wallet()
         name = f"queue {self.number()}"
@@ -102,25 +114,25 @@ class World:
             site.hire(self.wallet())
         return site
 
-    def send(self, *wanted: Instruction, signers: Sequence[Keypair] = ()) -> Outcome:
+    def send(self, *wanted: Instruction, signers: Sequence[Wallet] = ()) -> Outcome:
         return self.vm.process(self.signed(*wanted, signers=signers))
 
-    def try_out(self, *wanted: Instruction, signers: Sequence[Keypair] = ()) -> Outcome:
+    def try_out(self, *wanted: Instruction, signers: Sequence[Wallet] = ()) -> Outcome:
         """As `send`, and nothing is kept."""
         return self.vm.simulate(self.signed(*wanted, signers=signers))
 
-    def signed(self, *wanted: Instruction, signers: Sequence[Keypair] = ()) -> VersionedTransaction:
+    def signed(self, *wanted: Instruction, signers: Sequence[Wallet] = ()) -> VersionedTransaction:
         message = MessageV0.try_compile(self.payer.pubkey(), list(wanted), [], Hash.default())
         needed = message.account_keys[: message.header.num_required_signatures]
         known = {keys.pubkey(): keys for keys in (self.payer, *signers)}
-        return VersionedTransaction(message, [known[key] for key in needed])
+        return VersionedTransaction(message, [known[key].keys for key in needed])
 
-    def succeed(self, *wanted: Instruction, signers: Sequence[Keypair] = ()) -> Outcome:
+    def succeed(self, *wanted: Instruction, signers: Sequence[Wallet] = ()) -> Outcome:
         outcome = self.send(*wanted, signers=signers)
         assert outcome.ok, (refusal(outcome), outcome.logs)
         return outcome
 
-    def refuse(self, name: str, *wanted: Instruction, signers: Sequence[Keypair] = ()) -> Outcome:
+    def refuse(self, name: str, *wanted: Instruction, signers: Sequence[Wallet] = ()) -> Outcome:
         """The transaction fails for the named reason, and only the payer of its fee has changed."""
         outcome = self.send(*wanted, signers=signers)
         assert refusal(outcome) == name, outcome.logs
@@ -131,7 +143,7 @@ class World:
         account = self.vm.account(address)
         return account.lamports if account else 0
 
-    def drain(self, *wallets: Keypair) -> None:
+    def drain(self, *wallets: Wallet) -> None:
         for wallet in wallets:
             self.vm.set_account(wallet.pubkey(), None)
 
@@ -146,8 +158,8 @@ class Ticket:
     """A request that was submitted, and who has a say in it."""
 
     address: Pubkey
-    requester: Keypair
-    payer: Keypair
+    requester: Wallet
+    payer: Wallet
     nonce: int
     body: Body
 
@@ -157,14 +169,14 @@ class Site:
     """A queue and those who serve it. Its methods build instructions; `by` is a place in `operators`."""
 
     world: World
-    authority: Keypair
+    authority: Wallet
     address: Pubkey
     terms: QueueTerms
-    operators: list[Keypair] = field(default_factory=list)
+    operators: list[Wallet] = field(default_factory=list)
 
     # Set-up, which is done at once.
 
-    def hire(self, keys: Keypair) -> None:
+    def hire(self, keys: Wallet) -> None:
         self.world.succeed(self.add_operator(keys.pubkey()), signers=[self.authority])
         self.operators.append(keys)
 
@@ -175,8 +187,8 @@ class Site:
     def ask(
         self,
         *,
-        requester: Keypair | None = None,
-        payer: Keypair | None = None,
+        requester: Wallet | None = None,
+        payer: Wallet | None = None,
         body: Body = BODY,
         output_cap: int = 100,
         fee_lamports: int = FEE_LAMPORTS,
@@ -189,7 +201,7 @@ class Site:
         self.world.succeed(submit, signers=[ticket.requester, ticket.payer])
         return ticket
 
-    def ticket(self, requester: Keypair, payer: Keypair, body: Body = BODY) -> Ticket:
+    def ticket(self, requester: Wallet, payer: Wallet, body: Body = BODY) -> Ticket:
         nonce = self.world.number()
         body_hash = sha256(encode_body(body)).digest()
         address = request_address(PROGRAM_ID, self.address, requester.pubkey(), nonce, body_hash)
@@ -212,7 +224,7 @@ class Site:
     # Instructions.
 
     def operator(self, by: int = 0) -> Pubkey:
-        return operator_address(PROGRAM_ID, self.address, self.operators[by].pubkey())
+        return _operator_address(self.address, self.operators[by].pubkey())
 
     def add_operator(self, operator_key: Pubkey, uri: str = URI) -> Instruction:
         return instructions.add_operator(
@@ -298,7 +310,7 @@ class Site:
     def expire(self, ticket: Ticket) -> Instruction:
         return instructions.expire_request(PROGRAM_ID, request=ticket.address)
 
-    def close(self, ticket: Ticket, closer: Keypair | None = None) -> Instruction:
+    def close(self, ticket: Ticket, closer: Wallet | None = None) -> Instruction:
         refund_to = ticket.payer.pubkey()
         return instructions.close_request(
             PROGRAM_ID,
@@ -306,6 +318,11 @@ class Site:
             refund_to=refund_to,
             closer=closer.pubkey() if closer else refund_to,
         )
+
+
+@cache
+def _operator_address(queue: Pubkey, operator_key: Pubkey) -> Pubkey:
+    return operator_address(PROGRAM_ID, queue, operator_key)
 
 
 def refusal(outcome: Outcome) -> str | None:

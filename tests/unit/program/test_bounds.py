@@ -14,6 +14,7 @@ from oracle_world import (
     PROGRAM_ID,
     Site,
     Ticket,
+    Wallet,
     World,
     refusal,
     with_account,
@@ -21,7 +22,6 @@ from oracle_world import (
 )
 from solders.account import Account
 from solders.instruction import Instruction
-from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from oracle.chain.program import instructions
@@ -97,7 +97,7 @@ def test_the_largest_request_that_terms_allow_can_be_made(world: World) -> None:
     assert len(world.data(ticket.address)) == 352 + len(encode_body(BODY)) + TAIL - 1_000
 
 
-def queue_named(world: World, name: bytes) -> tuple[Instruction, Keypair]:
+def queue_named(world: World, name: bytes) -> tuple[Instruction, Wallet]:
     """A `create_queue` whose name need not be one that our own builder lets through."""
     authority = world.wallet()
     plain = instructions.create_queue(PROGRAM_ID, authority=authority.pubkey(), name="x", terms=OPEN_TERMS)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from oracle_world import BODY, CLAIM_TERMS, FEE_LAMPORTS, OPEN_TERMS, Site, Ticket, World
+from oracle_world import BODY, CLAIM_TERMS, FEE_LAMPORTS, OPEN_TERMS, Site, Ticket, Wallet, World
 from solders.account import Account
-from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 
@@ -31,7 +30,7 @@ def site(world: World) -> Site:
     return world.queue(CLAIM_TERMS, operators=2)
 
 
-def submitters(ticket: Ticket) -> list[Keypair]:
+def submitters(ticket: Ticket) -> list[Wallet]:
     return [ticket.requester, ticket.payer]
 
 

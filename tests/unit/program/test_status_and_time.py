@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from oracle_world import CLAIM_TERMS, FEE_LAMPORTS, OPEN_TERMS, OUTPUT, TTL_SLOTS, Site, Ticket, World, refusal
+from oracle_world import CLAIM_TERMS, FEE_LAMPORTS, OPEN_TERMS, OUTPUT, TTL_SLOTS, Site, Ticket, Wallet, World, refusal
 from solders.instruction import Instruction
-from solders.keypair import Keypair
 
 from oracle.chain.program.layout import QueueTerms
 from oracle.core.request import Status
@@ -96,7 +95,7 @@ def expired(site: Site) -> Ticket:
     return ticket
 
 
-Make = Callable[[Site, Ticket], tuple[Instruction, list[Keypair]]]
+Make = Callable[[Site, Ticket], tuple[Instruction, list[Wallet]]]
 DOES: dict[str, Make] = {
     "claim": lambda site, ticket: (site.claim(ticket), [site.operators[0]]),
     "other claim": lambda site, ticket: (site.claim(ticket, by=1), [site.operators[1]]),

@@ -15,6 +15,7 @@ from oracle_world import (
     PROGRAM_ID,
     URI,
     Site,
+    Wallet,
     World,
     refusal,
     with_account,
@@ -22,7 +23,6 @@ from oracle_world import (
 )
 from solders.account import Account
 from solders.instruction import Instruction
-from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from oracle.chain.program import instructions
@@ -42,11 +42,11 @@ class Stage:
     """One instruction of each kind that would succeed now, and accounts to put in the wrong places."""
 
     world: World
-    good: dict[str, tuple[Instruction, list[Keypair]]]
+    good: dict[str, tuple[Instruction, list[Wallet]]]
     wrong: dict[str, Pubkey]
     other: Site
 
-    def refusal(self, name: str, instruction: Instruction, signers: list[Keypair] | None = None) -> str | None:
+    def refusal(self, name: str, instruction: Instruction, signers: list[Wallet] | None = None) -> str | None:
         return refusal(self.world.try_out(instruction, signers=signers or self.good[name][1]))
 
 
