@@ -73,7 +73,7 @@ class ScriptedOpenAI:
         self._api_key = api_key
         self._models = models
         self.words = words
-        self._word_seconds = word_seconds
+        self.word_seconds = word_seconds
         self._numbers = itertools.count(1)
 
     def routes(self) -> ASGIApp:
@@ -133,7 +133,7 @@ class ScriptedOpenAI:
             with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
             events = self._events(head, words, finish, usage if with_usage else None, kind)
             return StreamingResponse(events, media_type="text/event-stream")
-        await asyncio.sleep(self._word_seconds * len(words))
+        await asyncio.sleep(self.word_seconds * len(words))
         message: dict[str, Any] = {"role": "assistant", "content": "".join(words), "refusal": None, "annotations": []}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         choices = [] if kind is Answer.EMPTY_CHOICES else [choice]
@@ -156,7 +156,7 @@ class ScriptedOpenAI:
                 yield _sse(self._envelope(500, "EngineCore encountered an issue", "InternalServerError", None, None))
                 yield b"data: [DONE]\n\n"
                 return
-            await asyncio.sleep(self._word_seconds)
+            await asyncio.sleep(self.word_seconds)
             yield event({"content": word})
         yield event({}, finish)
         if usage is not None:

@@ -53,6 +53,10 @@ class Emulator(Protocol):
         """Ends what runs in the background."""
 
 
+class CutConnection(Exception):
+    """Raised by an emulator in the middle of an answer: what was sent so far arrives, then the connection ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One HTTP call that came in. `status` is None where no answer was sent, `fault` is the kind that struck."""
@@ -90,6 +94,7 @@ async def serve(emulator: Emulator, *, host: str = "127.0.0.1", port: int = 0) -
 
     config = uvicorn.Config(
         _FaultLayer(emulator, connections, calls),
+        server_header=False,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -148,6 +153,8 @@ class _FaultLayer:
                 await self._routes(scope, receive, watched)
             else:
                 await self._strike(fault, scope, receive, watched)
+        except CutConnection:
+            await self._cut(scope)
         except asyncio.CancelledError:
             pass  # only `serve` cancels a call, when it ends; the connection is gone by then
         finally:
@@ -171,9 +178,7 @@ class _FaultLayer:
                 start, body = await self._answer_to(scope, receive)
                 await send(_with_length(start, len(body)))
                 await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-                connection = self._connections[scope["client"]]
-                connection.transport.close()
-                await connection.gone.wait()
+                await self._cut(scope)
             case Wire.MALFORMED:
                 start, body = await self._answer_to(scope, receive)
                 await _send_whole(send, start, body[: len(body) // 2])
@@ -198,9 +203,9 @@ class _FaultLayer:
         return kept[0], b"".join(message.get("body", b"") for message in kept[1:])
 
     async def _cut(self, scope: Scope) -> None:
-        """Resets the connection, then waits until the server knows: else it would answer 500 for us."""
+        """Closes the connection, then waits until the server knows: else it would answer 500 for us."""
         if (connection := self._connections.get(scope["client"])) is not None:
-            connection.transport.abort()
+            connection.transport.close()
             await connection.gone.wait()
 
     async def _admin(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -44,6 +44,7 @@ class ModelServer:
             timeout=600.0,
             limits=httpx.Limits(max_connections=None),
             verify=base_url.startswith("https:"),  # loading certificates takes 40 ms, for nothing on loopback
+            trust_env=False,
         )
 
     async def healthy(self) -> bool:
@@ -92,6 +93,10 @@ class ModelServer:
 
 
 async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    async for line in answer.aiter_lines():
-        if line.startswith("data: ") and line != "data: [DONE]":
-            yield orjson.loads(line.removeprefix("data: "))
+    """Lines end at a line feed only: httpx would tear an event apart at a U+2028 inside it."""
+    rest = b""
+    async for data in answer.aiter_bytes():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
+                yield orjson.loads(line.removeprefix(b"data: "))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 from nosana_user import loopback
 
+from oracle.localnet.emulators import server
 from oracle.localnet.emulators.faults import Fault, Faults, Wire, wire_kinds
 from oracle.localnet.emulators.openai import ScriptedOpenAI
 from oracle.localnet.emulators.server import Running, serve
@@ -33,9 +35,9 @@ class Scripted:
 
 @pytest.fixture
 async def scripted() -> AsyncIterator[Scripted]:
-    server = ScriptedOpenAI()
-    async with serve(server) as running, loopback(running) as http:
-        yield Scripted(server, running, http)
+    openai = ScriptedOpenAI()
+    async with serve(openai) as running, loopback(running) as http:
+        yield Scripted(openai, running, http)
 
 
 @pytest.mark.parametrize(("kind", "inferences"), [(Wire.DROP, 0), (Wire.LOSE_ANSWER, 1)])
@@ -59,13 +61,13 @@ async def test_a_hanging_call_does_no_work_and_ends_with_its_caller(scripted: Sc
 
 
 async def test_a_server_that_ends_does_not_wait_for_a_call_that_hangs() -> None:
-    server = ScriptedOpenAI()
-    server.faults.add(Wire.HANG)
+    openai = ScriptedOpenAI()
+    openai.faults.add(Wire.HANG)
     async with httpx.AsyncClient(verify=False) as http:
-        async with serve(server) as running:
+        async with serve(openai) as running:
             call = asyncio.create_task(http.post(f"{running.url}/v1/chat/completions", json=CHAT))
             async with asyncio.timeout(2):
-                while not server.faults.report()[0]["hits"]:  # noqa: ASYNC110  waits for the server, not for a task
+                while not openai.faults.report()[0]["hits"]:  # noqa: ASYNC110  waits for the server, not for a task
                     await asyncio.sleep(0.005)
         with pytest.raises(httpx.RemoteProtocolError):
             await call
@@ -170,3 +172,9 @@ def test_the_first_fault_that_applies_hits_and_the_rest_wait() -> None:
     hits = [faults.take("http", subject) for subject in ("GET /b", "POST /ab", "POST /ab", "POST /ab")]
     assert [hit and hit.kind for hit in hits] == ["drop", "slow", "drop", None]
     assert faults.take("job", "anything") == Fault("breaks")
+
+
+def test_emulators_know_nothing_of_the_adapters_they_test() -> None:
+    """Otherwise emulator and adapter could share a mistake."""
+    for path in Path(server.__file__).parent.rglob("*.py"):
+        assert "oracle.providers" not in path.read_text(), path

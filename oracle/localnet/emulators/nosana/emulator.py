@@ -26,10 +26,14 @@ from oracle.localnet.emulators.nosana.world import World
 from oracle.localnet.emulators.nosana.writes import JobWrites
 from oracle.localnet.emulators.records import Records
 from oracle.localnet.emulators.upstream import ModelServer
+from oracle.model.pinned import SMOLLM2
 
 PIN_TOKEN = "localnet-pinata"
-SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
-SMOLLM2_GGUF = "bartowski/SmolLM2-135M-Instruct-GGUF:Q8_0"
+REPOSITORIES = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2.model_id,
+    "bartowski/SmolLM2-135M-Instruct-GGUF:Q8_0": SMOLLM2.model_id,
+}
+"""What jobs may name by default, and what `oracle.model` calls it."""
 
 
 class Nosana:
@@ -43,7 +47,7 @@ class Nosana:
         self,
         model_url: str,
         *,
-        models: Mapping[str, str] | None = None,
+        models: Mapping[str, str] = REPOSITORIES,
         accounts: Sequence[Account] = (Account(),),
         markets: Sequence[Market] = MARKETS,
         timings: Timings | None = None,
@@ -53,11 +57,10 @@ class Nosana:
         entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.faults = Faults(wire_kinds(("job", JOB_KINDS)))
-        served = {SMOLLM2: SMOLLM2, SMOLLM2_GGUF: SMOLLM2} if models is None else models
         self._world = World(
             accounts=tuple(accounts),
             markets=tuple(markets),
-            models=ModelServer(model_url, served),
+            models=ModelServer(model_url, models),
             timings=timings or Timings(),
             faults=self.faults,
             records=Records(state_directory, "nosana"),
