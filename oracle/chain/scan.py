@@ -6,7 +6,7 @@ Every scan compares anew, so whatever was lost on the way (a push, a process, a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,12 +65,12 @@ class Scanner:
         *,
         sweep: bool,
         floor: int | None = None,
-        sighted: Mapping[str, int] | None = None,
+        sighted_at: Callable[[str], int] = lambda address: 0,
     ) -> Differences:
         """Read all open accounts, or with `sweep` all, and tell which differ from the record, or are missing.
 
-        `floor` is a slot that the reads should not be before. `sighted` has slots at which accounts were seen since
-        `known` was written.
+        `floor` is a slot that no read may be before. `sighted_at` tells when an account was seen since `known` was
+        written.
         """
         slot: int | None = None
         found: set[str] = set()
@@ -80,15 +80,15 @@ class Scanner:
                 slot = read.slot if slot is None else min(slot, read.slot)
                 found.update(read.value.addresses)
                 different += await self._different(read, known)
-        sighted = sighted or {}
         missing = [
             address
             for address, row in known.items()
             if address not in found
             and (sweep or row.status in self._layout.open_statuses)
-            and max(row.slot, sighted.get(address, 0)) < (slot or 0)
+            and max(row.slot, sighted_at(address)) < (slot or 0)
         ]
-        return Differences(slot or 0, frozenset(found), different + missing)
+        # Claimed between the two reads of its queue, a request is in both.
+        return Differences(slot or 0, frozenset(found), list(dict.fromkeys(different + missing)))
 
     async def look_at(self, addresses: Sequence[str], slot: int, known: Mapping[str, Known]) -> Looked:
         """Read whole accounts, at `slot` or later."""

@@ -81,7 +81,7 @@ class Watcher:
         self._sweep_every = sweep_every
         self._clock = clock or SlotClock()
         self._jitter = jitter
-        self._sighted: dict[str, int] = {}
+        self._sighted: dict[str, tuple[int, int]] = {}  # newest slot, and the slot of creation seen then
         self._scan_due = asyncio.Event()
         self._tip_slot = 0
         self._gap_open = False
@@ -152,12 +152,12 @@ class Watcher:
             looked = await self._scanner.look_at(addresses, differences.slot, known)
             for sighting in looked.sightings:
                 await self._tell(sighting, deliver)
-            gone |= {key: max(slot, self._sighted.get(key.address, 0)) for key, slot in looked.gone.items()}
+            gone |= {key: max(slot, self._last(key.address, key.created_slot)) for key, slot in looked.gone.items()}
         for key, slot in (await self._scanner.prove_absent(gone)).items():
             await deliver(Vanished(key, slot))
         if sweep:
             kept = differences.found | known.keys()
-            self._sighted = {a: slot for a, slot in self._sighted.items() if a in kept or slot > differences.slot}
+            self._sighted = {a: at for a, at in self._sighted.items() if a in kept or at[0] > differences.slot}
         self.stats.scans += 1
         self.stats.scan_seconds, self.stats.scan_slot = time.monotonic() - began, differences.slot
         self.stats.accounts = len(differences.found)
@@ -169,12 +169,12 @@ class Watcher:
         """
         floor = self._pushed_since
         try:
-            return await self._scanner.compare(known, sweep=sweep, floor=floor, sighted=self._sighted)
+            return await self._scanner.compare(known, sweep=sweep, floor=floor, sighted_at=self._last)
         except OracleError as error:
             if error.error is not BEHIND or floor is None:
                 raise
             log.warning("scan is older than the subscription", slot=floor, detail=error.detail)
-            return await self._scanner.compare(known, sweep=sweep, sighted=self._sighted)
+            return await self._scanner.compare(known, sweep=sweep, sighted_at=self._last)
 
     async def _take_pushes(self, pubsub: PubSub, queue: Pubkey, deliver: Deliver) -> None:
         # Never a filter on status: the change out of the filter would not be told.
@@ -202,22 +202,27 @@ class Watcher:
     async def _tell(self, sighting: Sighting, deliver: Deliver) -> None:
         """Deliver a sighting unless a newer one of the same address went before it."""
         address = str(sighting.address)
-        before = self._sighted.get(address)
-        if before is not None and sighting.slot < before:
+        first = address not in self._sighted
+        if sighting.slot < self._last(address):
             return
-        self._sighted[address] = sighting.slot
+        self._sighted[address] = sighting.slot, self._layout.created_slot(self._layout.cut(sighting.data))
         self.stats.sightings[sighting.channel] += 1
-        if (changed_slot := self._changed_slot(sighting, first=before is None)) is not None:
+        if (changed_slot := self._changed_slot(sighting, first=first)) is not None:
             lag_slots = max(0, max(self._tip_slot, sighting.slot) - changed_slot)
             self.stats.lag_seconds[sighting.channel] = self._clock.seconds(lag_slots)
             sighting = replace(sighting, lag_slots=lag_slots)
         await deliver(sighting)
 
+    def _last(self, address: str, created_slot: int | None = None) -> int:
+        """When the account was last seen, or its life that began in `created_slot`; 0 if never."""
+        slot, created = self._sighted.get(address, (0, 0))
+        return slot if created_slot in (None, created) else 0
+
     def _changed_slot(self, sighting: Sighting, *, first: bool) -> int | None:
         """When what is told happened. A scan can tell only of requests that are new since the last scan."""
         if sighting.channel == "push":
             return sighting.slot
-        created_slot = self._layout.created_slot(self._layout.cut(sighting.data))
+        _, created_slot = self._sighted[str(sighting.address)]
         if not first or created_slot <= self.stats.scan_slot or not self.stats.scans:
             return None
         since = self._pushed_since
