@@ -67,7 +67,7 @@ async def seen(context: Context, request: Request, sighting: Sighting) -> None:
             deadline_slot=header.deadline_slot,
             claim_required=header.claim_required,
             retention_slots=header.retention_slots,
-            account=sighting.data[: 352 + header.body_len],
+            account=sighting.data,
             chain_status=int(header.status),
             chain_slot=sighting.slot,
             now_ms=now_ms,
@@ -106,7 +106,7 @@ def end(c: Connection, context: Context, address: str, header: Header, *, now_ms
     assert state is not None
     if row.state == state:
         return None
-    by_us = state in (State.SETTLED, State.REJECTED)
+    by_another = state in (State.CANCELLED, State.SUPERSEDED)
     return requests.force(
         c,
         row.id,
@@ -114,8 +114,8 @@ def end(c: Connection, context: Context, address: str, header: Header, *, now_ms
         now_ms=now_ms,
         slot=header.settled_slot,
         event="ended",
-        code=None if by_us else ENDED_BY_ANOTHER.code,
-        detail=None if by_us else header.status.name.lower(),
+        code=ENDED_BY_ANOTHER.code if by_another else None,
+        detail=header.status.name.lower() if by_another else None,
         ended_slot=header.settled_slot,
         chain_status=int(header.status),
     )
