@@ -40,6 +40,9 @@ log = structlog.get_logger(__name__)
 
 STATES = (State.RUNNING,)
 BATCH = 2_000
+MAX_REPEATS = 2
+"""How often one purchase is repeated where that is safe, before its attempt counts as failed."""
+
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 Job = tuple[RequestRow, AttemptRow]
 
@@ -141,7 +144,8 @@ async def follow(
             log.info("job failed", provider=attempt.provider, job=attempt.job_id, code=error.code)
             await submit.end_attempt(context, row, attempt, error, cost_lamports=None)
         case JobState.LOST:
-            await resolve(context, row, attempt)
+            assert status is not None
+            await resolve(context, row, attempt, status.message)
         case _ if _is_overdue(context, row, attempt):
             await provider.cancel(handle)
             error = JOB_TIMED_OUT(f"{attempt.provider} job {attempt.job_id}")
@@ -253,7 +257,7 @@ def unfit(context: Context, row: RequestRow, attempt: AttemptRow, output: Output
     return None
 
 
-async def resolve(context: Context, row: RequestRow, attempt: AttemptRow) -> None:
+async def resolve(context: Context, row: RequestRow, attempt: AttemptRow, lost_because: str = "") -> None:
     """What became of a purchase whose answer was lost, or of a job that its provider has lost (laws 4 and 5)."""
     provider = context.providers[attempt.provider]
     key = IdempotencyKey(attempt.idempotency_key)
@@ -266,17 +270,22 @@ async def resolve(context: Context, row: RequestRow, attempt: AttemptRow) -> Non
         case Absent():
             await submit.end_attempt(context, row, attempt, PURCHASE_ABSENT(attempt.provider), cost_lamports=0)
         case CannotTell(why):
-            await cannot_tell(context, provider, row, attempt, key, why)
+            await cannot_tell(context, provider, row, attempt, key, lost_because or attempt.error_detail or why)
 
 
 async def cannot_tell(
     context: Context, provider: Compute, row: RequestRow, attempt: AttemptRow, key: IdempotencyKey, why: str
 ) -> None:
     match provider.capabilities.recovery:
+        case Recovery.REPEAT if row.retries >= MAX_REPEATS:
+            error = PURCHASE_UNCONFIRMED(f"{attempt.provider} attempt {attempt.number}: {why}")
+            await submit.end_attempt(context, row, attempt, error, cost_lamports=None)
         case Recovery.REPEAT:
             request = request_of(row)
             content, _ = await inputs.load(context, request)
-            await submit.call(context, row, attempt, submit.task_again(context, request, content, attempt), key)
+            await submit.call(
+                context, row, attempt, submit.task_again(context, request, content, attempt), key, is_repeat=True
+            )
         case Recovery.LOOK_UP:
             now_ms = context.clock.now_ms()
             wait = backoff_seconds(row.retries, context.clock.jitter())

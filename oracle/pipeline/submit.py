@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from oracle.core import policy
+from oracle.core.backoff import backoff_seconds
 from oracle.core.compute import IdempotencyKey, JobHandle, Quote, Task
 from oracle.core.errors import OracleError, Verdict, verdict_of
 from oracle.core.identity import idempotency_key
@@ -156,8 +157,13 @@ def within_budget(c: Connection, context: Context, quoted_lamports: int, now_ms:
         raise BUDGET_EXHAUSTED(f"{spent} lamports spent, {quoted_lamports} asked, {budget} allowed")
 
 
-async def call(context: Context, row: RequestRow, attempt: AttemptRow, task: Task, key: IdempotencyKey) -> None:
-    """The side effect itself. Only an answer that says so makes it failed; everything else leaves it unknown."""
+async def call(
+    context: Context, row: RequestRow, attempt: AttemptRow, task: Task, key: IdempotencyKey, *, is_repeat: bool = False
+) -> None:
+    """The side effect itself. Only an answer that says so makes it failed; everything else leaves it unknown.
+
+    A repetition counts as a failure of the row, so that what is lost every time does not go on for ever.
+    """
     try:
         async with asyncio.timeout(CALL_SECONDS):
             handle = await context.providers[attempt.provider].submit(task, key)
@@ -172,10 +178,12 @@ async def call(context: Context, row: RequestRow, attempt: AttemptRow, task: Tas
         log.exception("purchase failed", provider=attempt.provider)
         await unknown(context, row, attempt, str(UNEXPECTED("submit")))
     else:
-        await bought(context, row, attempt, handle)
+        await bought(context, row, attempt, handle, is_repeat=is_repeat)
 
 
-async def bought(context: Context, row: RequestRow, attempt: AttemptRow, handle: JobHandle) -> None:
+async def bought(
+    context: Context, row: RequestRow, attempt: AttemptRow, handle: JobHandle, *, is_repeat: bool = False
+) -> None:
     """The job's id is a fact, written on its own: even if the row is lost, as to a requester who cancels, whoever
     cleans up needs the id to cancel what is being paid for."""
     now_ms = context.clock.now_ms()
@@ -187,8 +195,9 @@ async def bought(context: Context, row: RequestRow, attempt: AttemptRow, handle:
         # The attempt was given up while its call was under way: nobody waits for this job.
         await context.providers[attempt.provider].cancel(handle)
         return
+    wake_at_ms = now_ms + (int(backoff_seconds(row.retries, context.clock.jitter()) * 1000) if is_repeat else 0)
     await context.write(
-        lambda c: requests.postpone(c, row, now_ms=now_ms, wake_at_ms=now_ms, count=False), State.RUNNING
+        lambda c: requests.postpone(c, row, now_ms=now_ms, wake_at_ms=wake_at_ms, count=is_repeat), State.RUNNING
     )
 
 

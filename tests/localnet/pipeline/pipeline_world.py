@@ -39,6 +39,7 @@ from oracle.store.rows import RequestRow
 T = TypeVar("T")
 SLOT_SECONDS = 0.05
 PATIENCE_SECONDS = 30.0
+PARAMS = Params(64)
 
 
 @dataclass
@@ -84,7 +85,7 @@ class World:
         model: str = "tiny",
         fee_lamports: int = 50_000,
         ttl_slots: int = 2_000,
-        params: Params = Params(64),
+        params: Params = PARAMS,
         requester: Keypair | None = None,
         nonce: int | None = None,
     ) -> Submitted:
