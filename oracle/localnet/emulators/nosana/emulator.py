@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from oracle.localnet.emulators.faults import Fault, Faults, Wire, wire_kinds
 from oracle.localnet.emulators.nosana.accounts import Account
+from oracle.localnet.emulators.nosana.deployments import Deployments
 from oracle.localnet.emulators.nosana.guard import Refused, refuse, unauthorized
 from oracle.localnet.emulators.nosana.host import JOB_KINDS, Hosts
 from oracle.localnet.emulators.nosana.markets import MARKETS, Market
@@ -68,14 +69,17 @@ class Nosana:
             entropy=entropy,
         )
         self._hosts = Hosts(self._world)
+        self._writes = JobWrites(self._world, self._hosts)
+        self._deployments = Deployments(self._world, self._hosts, self._writes)
         self._pin_token = pin_token
 
     def routes(self) -> ASGIApp:
         world = self._world
         routes = [
-            *JobWrites(world, self._hosts).routes(),
+            *self._writes.routes(),
             *JobReads(world).routes(),
             *Other(world, self._pin_token).routes(),
+            *self._deployments.routes(),
         ]
         app = Starlette(routes=routes, exception_handlers={Refused: _answer_of, 404: _not_found, 405: _not_found})
         app.router.redirect_slashes = False
@@ -101,7 +105,7 @@ class Nosana:
         return refuse(fault.status or 500, fault.text or "Internal server error").response
 
     def books(self) -> dict[str, Any]:
-        """Accounts with their balance, every job as `jobs.Job` records it, the idempotency keys, how much is pinned."""
+        """Accounts with their balance, all jobs, deployments and idempotency keys, how much is pinned."""
         world = self._world
         accounts = [
             {
@@ -121,6 +125,7 @@ class Nosana:
                 key: {"user_id": record["user_id"], "dead": record["dead"]}
                 for key, record in world.records.read("idempotency")
             },
+            "deployments": self._deployments.as_json(),
             "pins": world.records.count("pin"),
         }
 

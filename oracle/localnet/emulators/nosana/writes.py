@@ -26,18 +26,18 @@ FIRST_JOB_NUMBER = 47675178
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """A write that was found good. `carry_out` takes the idempotency key and never fails but with `_Expired`."""
+class Plan:
+    """A write that was found good. `carry_out` takes the idempotency key and never fails but with `Expired`."""
 
     cost_micro_usd: int
     carry_out: Callable[[str | None], dict[str, Any]]
 
 
-_Planner = Callable[[Account, dict[str, Any]], _Plan]
+_Planner = Callable[[Account, dict[str, Any]], Plan]
 _Step = Callable[[Account, dict[str, Any], str | None], Outcome]
 
 
-class _Expired(Exception):
+class Expired(Exception):
     """The prepared transaction can never land."""
 
 
@@ -51,7 +51,7 @@ class JobWrites:
 
     def routes(self) -> list[Route]:
         planners: list[tuple[str, str, _Planner]] = [
-            ("/jobs/list", "/jobs/list/batch", self._plan_listing),
+            ("/jobs/list", "/jobs/list/batch", self.plan_listing),
             ("", "/jobs/assign/batch", self._plan_assignment),
             ("/jobs/{jobAddress}/extend", "/jobs/extend/batch", self._plan_extension),
             ("/jobs/{jobAddress}/stop", "/jobs/stop/batch", self._plan_stop),
@@ -91,10 +91,10 @@ class JobWrites:
     def _one(self, planner: _Planner) -> _Step:
         def step(account: Account, body: dict[str, Any], key: str | None) -> Outcome:
             plan = planner(account, body)
-            self._require_credits(account, plan.cost_micro_usd)
+            self.require_credits(account, plan.cost_micro_usd)
             try:
                 return Outcome(200, plan.carry_out(key))
-            except _Expired:
+            except Expired:
                 return Outcome(500, {"message": "Internal server error"}, dead=True)
 
         return step
@@ -107,12 +107,13 @@ class JobWrites:
             if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
                 raise refuse(400, "jobs must be a non-empty array")
             plans = [planner(account, item) for item in items]
-            self._require_credits(account, sum(plan.cost_micro_usd for plan in plans))
+            self.require_credits(account, sum(plan.cost_micro_usd for plan in plans))
             return Outcome(200, {"items": [_item(n, plan, key) for n, plan in enumerate(plans)]})
 
         return step
 
-    def _plan_listing(self, account: Account, body: dict[str, Any]) -> _Plan:
+    def plan_listing(self, account: Account, body: dict[str, Any]) -> Plan:
+        """Raises Refused for what cannot be listed, but not for want of credits."""
         if not is_cid(body.get("ipfsHash")):
             raise refuse(400, "ipfsHash must be a CIDv0")
         market = self._world.market(body.get("market"))
@@ -127,7 +128,7 @@ class JobWrites:
         if not market.credit_eligible:
             raise refuse(403, "Market is not eligible for credits")
         cost = market.reservation_micro_usd(timeout)
-        return _Plan(cost, lambda key: self._list(account, market, body, timeout, cost, key))
+        return Plan(cost, lambda key: self._list(account, market, body, timeout, cost, key))
 
     def _list(
         self, account: Account, market: Market, body: dict[str, Any], timeout: int, cost: int, key: str | None
@@ -135,7 +136,7 @@ class JobWrites:
         world = self._world
         fault = world.faults.take("job", f"{market.slug} {account.user_id} {key or '-'}")
         if fault is not None and fault.kind == JobFault.TRANSACTION_EXPIRES:
-            raise _Expired
+            raise Expired
         job = world.jobs.put(
             Job(
                 number=FIRST_JOB_NUMBER + len(world.jobs),
@@ -161,22 +162,22 @@ class JobWrites:
         credits = {**_credits(cost, job.reservation_id), "project": job.project}
         return {"tx": job.tx, "job": job.address, "run": job.run, "credits": credits}
 
-    def _plan_assignment(self, account: Account, body: dict[str, Any]) -> _Plan:
+    def _plan_assignment(self, account: Account, body: dict[str, Any]) -> Plan:
         if not isinstance(body.get("node"), str):
             raise refuse(400, "node must be an address")
-        return self._plan_listing(account, body)
+        return self.plan_listing(account, body)
 
-    def _plan_extension(self, account: Account, body: dict[str, Any]) -> _Plan:
+    def _plan_extension(self, account: Account, body: dict[str, Any]) -> Plan:
         job = self._own_job(account, body)
         seconds = body.get("seconds")
         if not isinstance(seconds, int) or isinstance(seconds, bool) or seconds < 1:
             raise refuse(400, "seconds must be a positive integer")
         if job.state.ended:
-            return _Plan(0, lambda key: {"tx": None, "job": job.address})
+            return Plan(0, lambda key: {"tx": None, "job": job.address})
         market = self._world.market(job.market)
         assert market is not None
         cost = market.reservation_micro_usd(seconds)
-        return _Plan(cost, lambda key: self._extend(job.address, seconds, cost))
+        return Plan(cost, lambda key: self._extend(job.address, seconds, cost))
 
     def _extend(self, address: str, seconds: int, cost: int) -> dict[str, Any]:
         job = self._world.jobs.get(address)
@@ -186,9 +187,9 @@ class JobWrites:
         credits = _credits(cost, self._new_reservation())
         return {"tx": self._world.new_signature(), "job": address, "credits": credits}
 
-    def _plan_stop(self, account: Account, body: dict[str, Any]) -> _Plan:
+    def _plan_stop(self, account: Account, body: dict[str, Any]) -> Plan:
         address = self._own_job(account, body).address
-        return _Plan(0, lambda key: self._stop(address))
+        return Plan(0, lambda key: self._stop(address))
 
     def _stop(self, address: str) -> dict[str, Any]:
         job = self._world.jobs.get(address)
@@ -210,7 +211,7 @@ class JobWrites:
             raise refuse(403, "Job belongs to another user")
         return job
 
-    def _require_credits(self, account: Account, cost_micro_usd: int) -> None:
+    def require_credits(self, account: Account, cost_micro_usd: int) -> None:
         """402 is documented in prose and absent from the schema; the text was seen (§4.3)."""
         available = self._world.jobs.balance(account.user_id, account.assigned_micro_usd).available
         if available < cost_micro_usd:
@@ -221,10 +222,10 @@ class JobWrites:
         return str(uuid.UUID(bytes=self._world.entropy(16), version=4))
 
 
-def _item(index: int, plan: _Plan, key: str | None) -> dict[str, Any]:
+def _item(index: int, plan: Plan, key: str | None) -> dict[str, Any]:
     try:
         done = plan.carry_out(key)
-    except _Expired:
+    except Expired:
         return {"index": index, "status": "expired"}
     return {
         "index": index,
