@@ -87,7 +87,8 @@ class Filter:
     def matches(self, data: bytes) -> bool:
         if self.data_size is not None:
             return len(data) == self.data_size
-        return data[self.offset : self.offset + len(self.content)] == self.content
+        end = self.offset + len(self.content)
+        return len(data) >= end and data[self.offset : end] == self.content
 
 
 class Ledger:
@@ -162,7 +163,10 @@ class Ledger:
             if wanted.data_size is not None:
                 query += " AND length(data) = ?"
                 values.append(wanted.data_size)
-            else:
+                continue
+            query += " AND length(data) >= ?"
+            values.append(wanted.offset + len(wanted.content))
+            if wanted.content:  # a piece of nothing is NULL to SQLite, and equals nothing
                 query += " AND substr(data, ?, ?) = ?"
                 values += [wanted.offset + 1, len(wanted.content), wanted.content]
         for row in self._db.execute(f"{query} ORDER BY address", values):

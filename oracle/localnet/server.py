@@ -216,8 +216,8 @@ def _bind(host: str, port: int) -> list[socket.socket]:
             second = socket.create_server((host, first.getsockname()[1] + 1))
             stack.pop_all()
             for one in (first, second):
-                # asyncio does this only for sockets made with the number of TCP, and `create_server` gives none. Without
-                # it every answer waits 40 ms for the client's delayed acknowledgement.
+                # asyncio does this for sockets that were made with the number of TCP, as these were not. Without it
+                # every answer waits 40 ms for the client's delayed acknowledgement.
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return [first, second]
     raise PORTS_TAKEN(f"{host}:{port} and the next")

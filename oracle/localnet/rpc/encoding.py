@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
 from solders.account import Account
@@ -65,12 +66,11 @@ def transaction(record: Record, encoding: str, max_version: int | None) -> dict[
     """Transaction, meta and version. `max_version` is what the client can read; `None` is legacy only."""
     tx = VersionedTransaction.from_bytes(record.wire)
     version = tx.version()
-    if not isinstance(version, int):
-        shown = _transaction(tx, record, encoding)
-        return {"transaction": shown, "meta": record.meta} | ({} if max_version is None else {"version": "legacy"})
-    if max_version is None or version > max_version:
+    if isinstance(version, int) and (max_version is None or version > max_version):
         raise unsupported_transaction_version(version)
-    return {"transaction": _transaction(tx, record, encoding), "meta": record.meta, "version": version}
+    meta = _parsed_meta(tx, record) if encoding == "jsonParsed" else record.meta
+    found = {"transaction": _transaction(tx, record, encoding), "meta": meta}
+    return found if max_version is None else {**found, "version": version if isinstance(version, int) else "legacy"}
 
 
 def _transaction(tx: VersionedTransaction, record: Record, encoding: str) -> Any:
@@ -112,10 +112,10 @@ def _message(tx: VersionedTransaction) -> dict[str, Any]:
 def _parsed_message(tx: VersionedTransaction, record: Record) -> dict[str, Any]:
     """Every instruction in the form a validator uses for programs it cannot parse."""
     message = tx.message
-    loaded = record.meta["loadedAddresses"]
-    keys = [str(key) for key in message.account_keys] + loaded["writable"] + loaded["readonly"]
+    keys = _keys(tx, record)
     own = len(message.account_keys)
-    writable = writable_flags(message, [Pubkey.from_string(key) for key in keys], len(loaded["writable"]))
+    loaded_writable = len(record.meta["loadedAddresses"]["writable"])
+    writable = writable_flags(message, [Pubkey.from_string(key) for key in keys], loaded_writable)
     return {
         "accountKeys": [
             {
@@ -127,16 +127,37 @@ def _parsed_message(tx: VersionedTransaction, record: Record) -> dict[str, Any]:
             for index, key in enumerate(keys)
         ],
         "recentBlockhash": str(message.recent_blockhash),
-        "instructions": [
-            {
-                "programId": keys[instruction.program_id_index],
-                "accounts": [keys[index] for index in bytes(instruction.accounts)],
-                "data": base58(bytes(instruction.data)),
-                "stackHeight": None,
-            }
-            for instruction in message.instructions
-        ],
+        "instructions": [parsed_instruction(one, keys) for one in _message(tx)["instructions"]],
     } | _lookups(tx)
+
+
+def _parsed_meta(tx: VersionedTransaction, record: Record) -> dict[str, Any]:
+    keys = _keys(tx, record)
+    return {name: value for name, value in record.meta.items() if name != "loadedAddresses"} | {
+        "innerInstructions": parsed_inner_instructions(record.meta["innerInstructions"], keys)
+    }
+
+
+def parsed_inner_instructions(groups: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Inner instructions with addresses in place of indexes into `keys`."""
+    return [
+        {"index": group["index"], "instructions": [parsed_instruction(one, keys) for one in group["instructions"]]}
+        for group in groups
+    ]
+
+
+def parsed_instruction(compiled: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {
+        "programId": keys[compiled["programIdIndex"]],
+        "accounts": [keys[index] for index in compiled["accounts"]],
+        "data": compiled["data"],
+        "stackHeight": compiled["stackHeight"],
+    }
+
+
+def _keys(tx: VersionedTransaction, record: Record) -> list[str]:
+    loaded: dict[str, list[str]] = record.meta["loadedAddresses"]
+    return [str(key) for key in tx.message.account_keys] + loaded["writable"] + loaded["readonly"]
 
 
 def _lookups(tx: VersionedTransaction) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def simulate_transaction(chain: Chain, params: Params) -> Any:
     if (wanted := options.nested("accounts")) is not None:
         result["accounts"] = _accounts_after(chain, level, tx, outcome, wanted)
     if options.flag("innerInstructions"):
-        result["innerInstructions"] = inner_instructions(outcome) if outcome.logs else None
+        keys = [str(key) for key in outcome.accounts.keys]
+        result["innerInstructions"] = encoding.parsed_inner_instructions(inner_instructions(outcome), keys)
     if replace:
         bank = chain.bank(level)
         result["replacementBlockhash"] = {

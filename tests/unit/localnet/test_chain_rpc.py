@@ -330,7 +330,16 @@ def test_a_program_s_accounts_are_found_by_bytes_and_by_size(rpc: Rpc, ten: dict
     assert find(odd, {"dataSize": 13}) == {address for address in expected if len(ten[address]) == 13}
     assert find({"memcmp": {"offset": 1, "bytes": [3]}}, odd) == {str(Pubkey.from_bytes(bytes([197] * 32)))}
     assert find({"memcmp": {"offset": 13, "bytes": [0, 0]}}) == set()
-    assert find({"memcmp": {"offset": 500, "bytes": ""}}) == set(ten)
+    assert find({"memcmp": {"offset": 500, "bytes": ""}}) == set()
+    assert find({"memcmp": {"offset": 12, "bytes": ""}}) == set(ten)
+
+
+def test_an_account_without_data_is_found_by_its_size_and_by_nothing_at_its_start(rpc: Rpc, chain: Chain) -> None:
+    address = Pubkey.new_unique()
+    chain.set_account(address, Account(SOL, b"", OWNER))
+    filters = [{"dataSize": 0}, {"memcmp": {"offset": 0, "bytes": ""}}]
+    found = rpc("getProgramAccounts", str(OWNER), {"filters": filters})
+    assert [one["pubkey"] for one in found] == [str(address)]
 
 
 def test_a_program_s_accounts_come_sorted_and_on_demand_with_their_slot(rpc: Rpc, ten: dict[str, bytes]) -> None:
