@@ -28,7 +28,7 @@ class Differences:
     """What one pass over the accounts shows. Each read was at `slot` or later. `addresses` deserve a closer look."""
 
     slot: int
-    found: frozenset[str]
+    found: set[str]
     addresses: list[str]
 
 
@@ -80,6 +80,7 @@ class Scanner:
                 slot = read.slot if slot is None else min(slot, read.slot)
                 found.update(read.value.addresses)
                 different += await self._different(read, known)
+        await asyncio.sleep(0)
         missing = [
             address
             for address, row in known.items()
@@ -88,7 +89,7 @@ class Scanner:
             and max(row.slot, sighted_at(address)) < (slot or 0)
         ]
         # Claimed between the two reads of its queue, a request is in both.
-        return Differences(slot or 0, frozenset(found), list(dict.fromkeys(different + missing)))
+        return Differences(slot or 0, found, list(dict.fromkeys(different + missing)))
 
     async def look_at(self, addresses: Sequence[str], slot: int, known: Mapping[str, Known]) -> Looked:
         """Read whole accounts, at `slot` or later."""

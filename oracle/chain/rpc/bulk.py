@@ -12,6 +12,7 @@ import asyncio
 import re
 import struct
 import sys
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
@@ -24,24 +25,41 @@ from oracle.chain.rpc.types import AtSlot, ProgramAccounts
 _ADDRESS: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,44}")
 
 
-async def read_apart(body: bytes) -> AtSlot[ProgramAccounts]:
-    """Read the whole body of a `getProgramAccounts` answer in another process. Raises `Misshapen`."""
+async def read_apart(body: Sequence[bytes]) -> AtSlot[ProgramAccounts]:
+    """Read the pieces of a `getProgramAccounts` body in another process. Raises `Misshapen`."""
     try:
         reader = await asyncio.create_subprocess_exec(
             sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
     except OSError:  # no process to be had: a stall is better than a request nobody sees
-        return _read(body)
+        return _read(b"".join(body))
     try:
-        packed, _ = await reader.communicate(body)
+        packed = await _exchange(reader, body)
     except BaseException:
         if reader.returncode is None:
             reader.kill()
             await reader.wait()
         raise
     if reader.returncode != 0 or not packed:
-        raise Misshapen(f"the body of {len(body)} bytes could not be read (status {reader.returncode})")
-    return _unpack(packed)
+        raise Misshapen(f"the body could not be read (status {reader.returncode})")
+    accounts = _unpack(packed)
+    await asyncio.sleep(0)  # unpacking took long enough for one turn of the event loop
+    return accounts
+
+
+async def _exchange(reader: asyncio.subprocess.Process, body: Sequence[bytes]) -> bytes:
+    assert reader.stdin is not None
+    assert reader.stdout is not None
+    try:
+        for piece in body:
+            reader.stdin.write(piece)
+            await reader.stdin.drain()
+        reader.stdin.close()
+    except (BrokenPipeError, ConnectionResetError):
+        reader.stdin.close()  # it died; its status says so
+    packed = await reader.stdout.read()
+    await reader.wait()
+    return packed
 
 
 def program_accounts(value: Any) -> ProgramAccounts:

@@ -48,22 +48,22 @@ class Client:
     """JSON-RPC calls over one endpoint or a pool. Every method raises `OracleError` with a code ORC-RPC-NNN."""
 
     def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+        self.transport = transport
 
     @property
     def name(self) -> str:
         """Hosts, never URLs."""
-        return self._transport.name
+        return self.transport.name
 
     def pinned(self) -> Client:
         """A client to one endpoint, the best now: for answers that prove something only together (law 2).
 
         Whatever fails there is raised. Then take another and start the proof anew.
         """
-        return Client(self._transport.pinned())
+        return Client(self.transport.pinned())
 
     async def close(self) -> None:
-        await self._transport.close()
+        await self.transport.close()
 
     async def get_genesis_hash(self) -> Hash:
         return await self._call("getGenesisHash", [], shapes.blockhash)
@@ -145,12 +145,12 @@ class Client:
         config = _config(commitment, min_context_slot, withContext=True, **_data(data_slice))
         config["filters"] = filter_params(filters)
 
-        async def read_bulk(body: bytes) -> AtSlot[ProgramAccounts]:
+        async def read_bulk(body: Sequence[bytes]) -> AtSlot[ProgramAccounts]:
             read = await bulk.read_apart(body)
             shapes.not_before(read.slot, min_context_slot)
             return read
 
-        return await self._transport.call(
+        return await self.transport.call(
             Call(
                 "getProgramAccounts",
                 [str(program), config],
@@ -216,7 +216,7 @@ class Client:
         if min_context_slot is not None:
             config["minContextSlot"] = min_context_slot
         params = [base64.b64encode(wire).decode(), config]
-        return await self._transport.broadcast(Call("sendTransaction", params, shapes.signature, acts=True))
+        return await self.transport.broadcast(Call("sendTransaction", params, shapes.signature, acts=True))
 
     async def simulate_transaction(
         self,
@@ -281,7 +281,7 @@ class Client:
     async def request_airdrop(self, address: Pubkey, lamports: int) -> Signature:
         """Ask for play money on a test cluster."""
         params = [str(address), lamports]
-        return await self._transport.call(Call("requestAirdrop", params, shapes.signature, acts=True))
+        return await self.transport.call(Call("requestAirdrop", params, shapes.signature, acts=True))
 
     async def get_health(self) -> None:
         """Return if the node thinks itself healthy, else raise ORC-RPC-013."""
@@ -305,7 +305,7 @@ class Client:
     async def _call(
         self, method: str, params: list[Any], read: Callable[[Any], T], min_context_slot: int | None = None
     ) -> T:
-        return await self._transport.call(Call(method, params, read, min_context_slot=min_context_slot))
+        return await self.transport.call(Call(method, params, read, min_context_slot=min_context_slot))
 
     async def _read(
         self, method: str, params: list[Any], read: Callable[[Any], T], min_context_slot: int | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
@@ -98,17 +98,17 @@ class Provider:
     async def _call(self, call: Call[T]) -> T:
         await self._throttle.wait(call.method)
         where = f"{self.name} {call.method}"
-        body = await self._post(where, call)
-        if call.read_bulk is not None and len(body) >= BULK_BYTES:
-            return await _guarded_bulk(where, call.read_bulk, body)
-        result = self._result(where, body)
+        pieces = await self._post(where, call)
+        if call.read_bulk is not None and sum(map(len, pieces)) >= BULK_BYTES:
+            return await _guarded_bulk(where, call.read_bulk, pieces)
+        result = self._result(where, b"".join(pieces))
         if isinstance(result, dict) and isinstance(context := result.get("context"), dict):
             slot = context.get("slot")
             if isinstance(slot, int) and 0 < slot < 2**63:
                 self._on_slot(slot)
         return _guarded(where, call.read, result)
 
-    async def _post(self, where: str, call: Call[Any]) -> bytes:
+    async def _post(self, where: str, call: Call[Any]) -> list[bytes]:
         content = orjson.dumps(
             {"jsonrpc": "2.0", "id": next(self._ids), "method": call.method, "params": list(call.params)}
         )
@@ -117,15 +117,15 @@ class Provider:
             # httpx bounds each read, not the whole: an endpoint that drips a byte a second would hold us for ever.
             async with asyncio.timeout(self._timeout_seconds * (_BULK_PATIENCE if bulk else 1)):
                 async with self._http.stream("POST", self._address.origin, content=content) as response:
-                    body = await _read(where, response, _MOST_BULK_BYTES if bulk else _MOST_BYTES)
+                    pieces = await _read(where, response, _MOST_BULK_BYTES if bulk else _MOST_BYTES)
         # "from None": what the network library says is in the detail, scrubbed; its own text might show the URL.
         except _NOTHING_SENT as error:
             raise UNREACHABLE(f"{where}: {self._address.scrub(str(error)) or type(error).__name__}") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError) as error:
             raise ANSWER_LOST(f"{where}: {self._address.scrub(str(error)) or type(error).__name__}") from None
         if response.status_code != 200:
-            raise self._http_error(where, response, body)
-        return body
+            raise self._http_error(where, response, b"".join(pieces))
+        return pieces
 
     def _http_error(self, where: str, response: httpx.Response, body: bytes) -> OracleError:
         status = response.status_code
@@ -195,14 +195,14 @@ class _Undisclosed(httpx.AsyncBaseTransport):
         await self._wire.aclose()
 
 
-async def _read(where: str, response: httpx.Response, most_bytes: int) -> bytes:
-    chunks, size = [], 0
-    async for chunk in response.aiter_bytes():
-        chunks.append(chunk)
-        size += len(chunk)
+async def _read(where: str, response: httpx.Response, most_bytes: int) -> list[bytes]:
+    pieces, size = [], 0
+    async for piece in response.aiter_bytes():
+        pieces.append(piece)
+        size += len(piece)
         if size > most_bytes:
             raise TOO_LARGE(f"{where}: more than {most_bytes // (1024 * 1024)} MiB")
-    return b"".join(chunks)
+    return pieces
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -234,7 +234,7 @@ def _guarded(where: str, read: Callable[[Any], T], result: Any) -> T:
         raise GARBAGE(f"{where}: {type(error).__name__}") from error
 
 
-async def _guarded_bulk(where: str, read: Callable[[bytes], Awaitable[T]], body: bytes) -> T:
+async def _guarded_bulk(where: str, read: Callable[[Sequence[bytes]], Awaitable[T]], body: Sequence[bytes]) -> T:
     try:
         return await read(body)
     except TooOld as error:

@@ -13,15 +13,15 @@ T = TypeVar("T")
 class Call(Generic[T]):
     """One JSON-RPC call and how its result is read.
 
-    `read` turns the `result` into a value and may raise anything: what it cannot read is garbage. `read_bulk`, where it
-    is given, reads the whole body instead when that is too large to parse without stalling the event loop.
+    `read` turns the `result` into a value and may raise anything: what it cannot read is garbage. Where there is a
+    `read_bulk`, it reads the pieces of a body that is too large to parse without stalling the event loop.
     `acts` says that the node does something: if the answer is lost, nobody knows whether it did.
     """
 
     method: str
     params: Sequence[Any]
     read: Callable[[Any], T]
-    read_bulk: Callable[[bytes], Awaitable[T]] | None = None
+    read_bulk: Callable[[Sequence[bytes]], Awaitable[T]] | None = None
     min_context_slot: int | None = None
     acts: bool = False
 

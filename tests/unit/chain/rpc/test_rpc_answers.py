@@ -405,7 +405,7 @@ async def test_a_key_in_the_url_reaches_the_node_and_nothing_else(caplog: pytest
     echo = NodeError(-32000, f"key {KEY} and query-secret-99 are unknown here")
     node = Node(getSlot=echo, getHealth=httpx.ReadTimeout(f"reading {KEY}"), getVersion=httpx.Response(401))
     client = client_of(node, url)
-    shown = [client.name, repr(client._transport)]
+    shown = [client.name, repr(client.transport)]
     for call in (client.get_slot(), client.get_health(), client.get_version()):
         with pytest.raises(OracleError) as raised:
             await call
