@@ -136,12 +136,12 @@ async def look_for_the_dead(context: Context, rows: Sequence[SignatureRow]) -> N
     signatures = [Signature.from_string(row.signature) for row in rows]
     history = await context.rpc.pinned().get_signature_history(signatures)
     for row, status in zip(rows, history.statuses, strict=True):
+        if status is not None:
+            # It left the cluster's cache of recent statuses before we looked: the history decides.
+            await decided(context, row, status)
+            continue
         observed = Observed(
-            None if status is None else str(status.commitment),
-            status is not None and status.failure is not None,
-            history.finalized_block_height,
-            history.first_available_slot,
-            searched_history=True,
+            None, False, history.finalized_block_height, history.first_available_slot, searched_history=True
         )
         if judge(_attempted(row), observed) is Next.EXPIRED:
             await free(context, row, SignatureState.EXPIRED, None, history.finalized_slot)
