@@ -13,6 +13,44 @@ from solders.pubkey import Pubkey
 
 UPGRADEABLE_LOADER = Pubkey.from_string("BPFLoaderUpgradeab1e11111111111111111111111")
 
+RESERVED = frozenset(
+    Pubkey.from_string(address)
+    for address in (
+        "11111111111111111111111111111111",
+        "AddressLookupTab1e1111111111111111111111111",
+        "BPFLoader1111111111111111111111111111111111",
+        "BPFLoader2111111111111111111111111111111111",
+        "BPFLoaderUpgradeab1e11111111111111111111111",
+        "ComputeBudget111111111111111111111111111111",
+        "Config1111111111111111111111111111111111111",
+        "Ed25519SigVerify111111111111111111111111111",
+        "Feature111111111111111111111111111111111111",
+        "KeccakSecp256k11111111111111111111111111111",
+        "LoaderV411111111111111111111111111111111111",
+        "NativeLoader1111111111111111111111111111111",
+        "Secp256r1SigVerify1111111111111111111111111",
+        "Stake11111111111111111111111111111111111111",
+        "StakeConfig11111111111111111111111111111111",
+        "Sysvar1111111111111111111111111111111111111",
+        "Sysvar1nstructions1111111111111111111111111",
+        "SysvarC1ock11111111111111111111111111111111",
+        "SysvarEpochRewards1111111111111111111111111",
+        "SysvarEpochSchedu1e111111111111111111111111",
+        "SysvarFees111111111111111111111111111111111",
+        "SysvarLastRestartS1ot1111111111111111111111",
+        "SysvarRecentB1ockHashes11111111111111111111",
+        "SysvarRent111111111111111111111111111111111",
+        "SysvarRewards111111111111111111111111111111",
+        "SysvarS1otHashes111111111111111111111111111",
+        "SysvarS1otHistory11111111111111111111111111",
+        "SysvarStakeHistory1111111111111111111111111",
+        "Vote111111111111111111111111111111111111111",
+        "ZkE1Gama1Proof11111111111111111111111111111",
+        "ZkTokenProof1111111111111111111111111111111",
+    )
+)
+"""Sysvars and built-in programs: read-only in every transaction, whatever it says (`reserved_account_keys.rs`)."""
+
 AnyMessage = Message | MessageV0
 
 
@@ -65,7 +103,7 @@ def writable_flags(message: AnyMessage, keys: Sequence[Pubkey], loaded_writable:
             return index < own + loaded_writable
         return index < last_writable_signer or header.num_required_signatures <= index < last_writable
 
-    return [asked(index) and index not in called for index in range(len(keys))]
+    return [asked(index) and index not in called and key not in RESERVED for index, key in enumerate(keys)]
 
 
 def _loaded(message: AnyMessage, account: Callable[[Pubkey], Account | None]) -> tuple[list[Pubkey], list[Pubkey]]:

@@ -118,6 +118,14 @@ def test_the_clock_is_what_it_was_set_to(vm: Vm) -> None:
     assert struct.unpack("<QqQQq", clock.data) == (432_007, 0, 1, 2, 1_700_000_000)
 
 
+def test_a_transaction_cannot_write_a_sysvar_whatever_it_asks_for(vm: Vm, payer: Keypair) -> None:
+    vm.set_clock(slot=9, unix_timestamp=1)
+    before = vm.account(CLOCK)
+    outcome = vm.process(signed(payer, Instruction(MEMO_PROGRAM, b"x", []), pay(payer.pubkey(), CLOCK, SOL // 2)))
+    assert outcome.accounts.writable == (True, False, False, False)
+    assert vm.account(CLOCK) == before
+
+
 def test_the_priority_fee_is_charged_on_success_and_on_failure(vm: Vm, payer: Keypair) -> None:
     budget = (set_compute_unit_limit(300_001), set_compute_unit_price(7))
     fee = FEE + 3  # 300,001 units at 7 micro-lamports, rounded up
