@@ -214,6 +214,24 @@ def _refuse_padding(defined: Json, types: Mapping[str, Json]) -> None:
         _size_and_alignment({"defined": {"name": name}}, types)
 
 
+def borsh_size(of: Any, types: Mapping[str, Json]) -> int | None:
+    """Bytes of a type in borsh; None where they differ from value to value. `types` are the shapes of defined types."""
+    match of:
+        case str():
+            return _PRIMITIVES.get(of, ("", None))[1]
+        case {"array": [inner, int(length)]}:
+            size = borsh_size(inner, types)
+            return None if size is None else size * length
+        case {"defined": {"name": str(name)}}:
+            shape = types[name]
+            if shape["kind"] == "enum":
+                return None if any(variant.get("fields") for variant in shape["variants"]) else 1
+            sizes = [borsh_size(field["type"], types) for field in shape.get("fields") or ()]
+            return None if None in sizes else sum(size for size in sizes if size is not None)
+        case _:
+            return None
+
+
 def _size_and_alignment(of: Any, types: Mapping[str, Json]) -> tuple[int, int]:
     match of:
         case "pubkey":
