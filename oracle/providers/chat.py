@@ -27,6 +27,7 @@ from oracle.core.compute import (
 )
 from oracle.core.errors import OracleError, Verdict
 from oracle.providers import errors
+from oracle.providers.openai.wire import check_not_cut
 from oracle.providers.pricing import FREE, NO_RATES, PriceOf, Rates, token_cost_usd, token_quote, usd_to_lamports
 
 _MIB: Final = 1024 * 1024
@@ -165,14 +166,8 @@ class ChatCompute:
                 raise errors.NO_ANSWER(f"{self.name}: no answer in {task.timeout_seconds:g} s") from None
         finally:
             self._turns.release()
-        self._check(task, completion)
+        check_not_cut(completion, task.max_output_tokens)
         return await self._output(task, completion, started_at)
-
-    def _check(self, task: Task, completion: Completion) -> None:
-        # Cut at the limit the requester set is what was asked for; cut before it is not.
-        tokens = completion.output_tokens
-        if completion.finish_reason == "length" and tokens is not None and tokens < task.max_output_tokens:
-            raise errors.ANSWER_CUT(f"{self.name}: {tokens} of {task.max_output_tokens} tokens")
 
     async def _output(self, task: Task, completion: Completion, started_at: float) -> Output:
         cost, lamports = await self._cost(task.model, completion)

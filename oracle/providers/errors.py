@@ -146,3 +146,98 @@ SETTINGS_INVALID = ErrorCode(
     "An option of the provider is unknown, missing, or out of range.",
     "Correct the option that the detail names; `oracle.example.toml` lists them all.",
 )
+PRIVATE_REFUSED = ErrorCode(
+    "ORC-PROVIDER-023",
+    "Private request refused",
+    "Prompts and answers of this network lie in the open, where anyone can read them.",
+    "Route private requests to a provider that keeps them to itself.",
+)
+INPUT_TOO_LARGE = ErrorCode(
+    "ORC-PROVIDER-024",
+    "Input too large for this network",
+    "The prompt travels in an environment variable of a container, which Linux limits to 131,071 bytes.",
+    "Shorten the prompt, or route it to a chat API.",
+)
+DEFINITION_INVALID = ErrorCode(
+    "ORC-PROVIDER-025",
+    "Job definition is not valid",
+    "The definition breaks a rule that hosts check, so a job made of it would be paid for and fail.",
+    "Correct the model, the image or the template that the detail names.",
+)
+NO_MARKET = ErrorCode(
+    "ORC-PROVIDER-026",
+    "No market fits",
+    "No GPU market is allowed, large enough, cheap enough and free enough at once.",
+    "Raise `max_usd_per_hour` or `max_queued_jobs`, lower `min_vram_gb`, or name other `markets`.",
+    Verdict.RETRY,
+)
+MARKET_REFUSED = ErrorCode(
+    "ORC-PROVIDER-027",
+    "Market takes no credits",
+    "The market cannot be paid with credits, or is not open to this account.",
+    "It is tried again on another market. Name the markets that you may use in `markets`.",
+    Verdict.RETRY,
+)
+PURCHASE_CONFLICT = ErrorCode(
+    "ORC-PROVIDER-028",
+    "Purchase already made in another form",
+    "The idempotency key was used before with another body, so a job may exist that this call cannot name.",
+    "Nothing to do by hand: the job is looked up among those of the account.",
+    Verdict.UNKNOWN,
+)
+PURCHASE_EXPIRED = ErrorCode(
+    "ORC-PROVIDER-029",
+    "Purchase expired unsent",
+    "The provider prepared the purchase several times, and each time its transaction died before it landed.",
+    "It is tried again.",
+    Verdict.RETRY,
+)
+NOT_STARTED = ErrorCode(
+    "ORC-PROVIDER-030",
+    "No host took the job",
+    "The job waited in the queue of its market for longer than `max_queue_seconds`; it was withdrawn.",
+    "It is tried again. Choose a market with more hosts, or wait longer.",
+    Verdict.RETRY,
+)
+JOB_FAILED = ErrorCode(
+    "ORC-PROVIDER-031",
+    "Job failed on its host",
+    "The container could not be started, or ended with an error: no such image, no memory, a model that does not load.",
+    "It is tried again, as another host may do better. If it lasts, check `image`, the model and `min_vram_gb`.",
+    Verdict.RETRY,
+)
+HOST_FAILED = ErrorCode(
+    "ORC-PROVIDER-032",
+    "Host failed",
+    "The host left, shut down, or never ended the job, or what it handed in is no result.",
+    "It is tried again, on whichever host takes it.",
+    Verdict.RETRY,
+)
+JOB_TIMED_OUT = ErrorCode(
+    "ORC-PROVIDER-033",
+    "Job ran out of time on its host",
+    "The host stopped the job at the end of the time that was paid for.",
+    "It is tried again. If it lasts, raise the route's `timeout_seconds` or choose a faster market.",
+    Verdict.RETRY,
+)
+JOB_STOPPED = ErrorCode(
+    "ORC-PROVIDER-034",
+    "Job was stopped",
+    "Someone with access to the account stopped or withdrew the job before it ended.",
+    "It is tried again unless the request has ended.",
+    Verdict.RETRY,
+)
+OUTPUT_DAMAGED = ErrorCode(
+    "ORC-PROVIDER-035",
+    "Output is damaged",
+    "The job ended well, but what it printed is incomplete or does not match its own checksum: hosts lose log lines.",
+    "It is tried again, on whichever host takes it.",
+    Verdict.RETRY,
+)
+LOOK_UP_INCOMPLETE = ErrorCode(
+    "ORC-PROVIDER-036",
+    "Look-up not complete",
+    "The account's jobs could not all be read, so a purchase may be among those that are missing.",
+    "It is tried again. If it lasts, set `project`, or shorten `look_up_seconds`.",
+    Verdict.RETRY,
+)

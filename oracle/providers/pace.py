@@ -20,21 +20,23 @@ _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 class Pace:
     """A turn at calling a provider. `enter` waits for one, `leave` gives it back.
 
-    `per_second` None means no limit of rate. Waiters are served in order: asyncio-throttle alone lets them overtake
-    each other and polls for each of them, so they queue at a lock and only the first one polls.
+    `per_second` None means no limit of rate; `burst` calls may come at once if the average is kept.
+    Waiters are served in order: asyncio-throttle alone lets them overtake each other and polls for each of them, so
+    they queue at a lock and only the first one polls.
     """
 
     def __init__(
         self,
         *,
         per_second: float | None = None,
+        burst: int | None = None,
         at_once: int = 32,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._room = asyncio.Semaphore(at_once)
         self._order = asyncio.Lock()
-        self._throttle = _throttler(per_second)
+        self._throttle = _throttler(per_second, burst)
         self._clock = clock
         self._sleep = sleep
         self._quiet_until = -math.inf
@@ -76,8 +78,8 @@ def duration_seconds(text: str) -> float | None:
     return sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))
 
 
-def _throttler(per_second: float | None) -> Throttler | None:
+def _throttler(per_second: float | None, burst: int | None) -> Throttler | None:
     if per_second is None:
         return None
-    burst = max(1, math.ceil(per_second))
+    burst = burst or max(1, math.ceil(per_second))
     return Throttler(rate_limit=burst, period=burst / per_second)

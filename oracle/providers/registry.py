@@ -17,6 +17,13 @@ from oracle.providers.failures import OPENAI_DIALECT, Dialect
 from oracle.providers.http import Http, Timeouts
 from oracle.providers.ionet.client import IoNetChat
 from oracle.providers.local.client import LocalChat
+from oracle.providers.nosana.api import NosanaApi
+from oracle.providers.nosana.compute import NosanaCompute, Terms
+from oracle.providers.nosana.definition import Engine
+from oracle.providers.nosana.look_up import LookUp
+from oracle.providers.nosana.market_place import MarketPlace
+from oracle.providers.nosana.markets import Wanted
+from oracle.providers.nosana.purchase import Purchase
 from oracle.providers.openai.client import OpenAIChat
 from oracle.providers.openai.wire import Dictation
 from oracle.providers.pace import Pace
@@ -27,11 +34,14 @@ from oracle.providers.settings import (
     IoNetSettings,
     LocalSettings,
     ModelPrice,
+    NosanaSettings,
     OpenAISettings,
     RemoteSettings,
 )
 
-ProviderSettings = Annotated[OpenAISettings | LocalSettings | IoNetSettings, Field(discriminator="kind")]
+ProviderSettings = Annotated[
+    OpenAISettings | LocalSettings | IoNetSettings | NosanaSettings, Field(discriminator="kind")
+]
 """One `[providers.NAME]` table of the configuration."""
 
 _SETTINGS: TypeAdapter[ProviderSettings] = TypeAdapter(ProviderSettings)
@@ -40,6 +50,13 @@ _SETTINGS: TypeAdapter[ProviderSettings] = TypeAdapter(ProviderSettings)
 _UNDO_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "vllm": {"top_k": -1, "min_p": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0},
     "llamacpp": {"top_k": 0, "min_p": 0, "repeat_penalty": 1, "cache_prompt": False},
+}
+
+
+# Images that speak the OpenAI wire format and have sh, curl, base64 and sha256sum, which the job's script needs.
+_IMAGES: Mapping[Engine, str] = {
+    "vllm": "docker.io/vllm/vllm-openai:v0.9.2",
+    "llamacpp": "ghcr.io/ggml-org/llama.cpp:server-cuda",
 }
 
 
@@ -69,6 +86,8 @@ def build(
             return _local(name, checked, environ)
         case IoNetSettings():
             return _ionet(name, checked, rates, transport, environ)
+        case NosanaSettings():
+            return _nosana(name, checked, rates, transport, environ)
 
 
 def _openai(
@@ -120,6 +139,50 @@ def _ionet(
     return ChatCompute(name, chat, price_of=price_of, rates=rates, limits=_limits(settings), balance=chat.balance)
 
 
+def _nosana(
+    name: str,
+    settings: NosanaSettings,
+    rates: Rates,
+    transport: httpx.AsyncBaseTransport | None,
+    environ: Mapping[str, str],
+) -> NosanaCompute:
+    key = read_secret("api_key", settings.api_key, settings.api_key_file, settings.api_key_env, environ)
+    jwt = read_secret("pinata_jwt", settings.pinata_jwt, settings.pinata_jwt_file, settings.pinata_jwt_env, environ)
+    if key is None or jwt is None:
+        raise errors.SETTINGS_INVALID(f"{name}: nosana needs both an api_key and a pinata_jwt")
+    api = NosanaApi(
+        _http(name, settings.base_url, settings, _bearer(key), key, transport),
+        _http(name, settings.pinning_url, settings, _bearer(jwt), jwt, transport),
+        _http(name, settings.gateway_url, settings, {}, None, transport),
+        # The list route allows 20 calls in 30 s (nosana.md §4.4); other users of the address may need some too.
+        listing=Pace(per_second=0.5, burst=15, at_once=1),
+    )
+    wanted = Wanted(
+        max_usd_per_hour=settings.max_usd_per_hour,
+        min_vram_gb=settings.min_vram_gb,
+        max_queued_jobs=settings.max_queued_jobs,
+        markets=tuple(settings.markets),
+        kinds=tuple(settings.market_types),
+    )
+    terms = Terms(
+        engine=settings.engine,
+        image=settings.image or _IMAGES[settings.engine],
+        models=tuple(settings.models),
+        min_vram_gb=settings.min_vram_gb,
+        max_queue_seconds=settings.max_queue_seconds,
+        expected_seconds=settings.expected_seconds,
+    )
+    return NosanaCompute(
+        name,
+        api,
+        terms,
+        MarketPlace(api, wanted, nos_usd=rates.nos_usd),
+        LookUp(api, api_key=key, project=settings.project, horizon_seconds=settings.look_up_seconds),
+        Purchase(api),
+        rates=rates,
+    )
+
+
 def _local(name: str, settings: LocalSettings, environ: Mapping[str, str]) -> ChatCompute:
     chat = LocalChat(
         name,
@@ -144,8 +207,7 @@ def _http(
     return Http(
         name,
         base_url,
-        # A few more than jobs, so that a long job does not keep a question about models or balance waiting.
-        pace=Pace(per_second=settings.requests_per_second, at_once=settings.max_concurrent_jobs + 4),
+        pace=Pace(per_second=settings.requests_per_second, at_once=_calls_at_once(settings)),
         headers={header: value for header, value in headers.items() if value},
         secrets=(key,) if key else (),
         timeouts=Timeouts(connect=settings.connect_seconds, silence=settings.silence_seconds),
@@ -153,6 +215,11 @@ def _http(
         dialect=dialect,
         transport=transport,
     )
+
+
+def _calls_at_once(settings: RemoteSettings) -> int:
+    """A few more than jobs, so that a long job does not keep a question about models or balance waiting."""
+    return settings.max_concurrent_jobs + 4 if isinstance(settings, ChattingSettings) else 8
 
 
 def _bearer(key: str | None) -> dict[str, str | None]:

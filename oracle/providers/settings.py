@@ -42,7 +42,6 @@ class RemoteSettings(_Strict):
     api_key_file: Path | None = Field(None, description="File that holds the API key, such as a systemd credential")
     api_key_env: str | None = Field(None, description="Environment variable that holds the API key")
     requests_per_second: float | None = Field(None, gt=0, description="Most calls in a second; none means no limit")
-    max_concurrent_jobs: int = Field(8, ge=1, le=10_000, description="Most jobs of this provider running at once")
     max_answer_bytes: int = Field(8_388_608, ge=1024, description="Largest answer read into memory")
     connect_seconds: float = Field(5.0, gt=0, description="Longest wait for a connection")
     silence_seconds: float = Field(300.0, gt=0, description="Longest wait for the next bytes of an answer")
@@ -51,6 +50,7 @@ class RemoteSettings(_Strict):
 class ChattingSettings(RemoteSettings):
     """Options of every provider with a chat API."""
 
+    max_concurrent_jobs: int = Field(8, ge=1, le=10_000, description="Most jobs of this provider running at once")
     model_prices: dict[str, ModelPrice] = Field(
         default_factory=dict, description="Price of each model, by the provider's own name of it"
     )
@@ -99,3 +99,40 @@ class IoNetSettings(ChattingSettings):
         description="More fields for every chat request, such as `chat_template_kwargs`",
     )
     catalogue_seconds: float = Field(300.0, ge=0, description="How old the list of models and prices may be")
+
+
+class NosanaSettings(RemoteSettings):
+    """Nosana over REST, paid with credits. Every prompt and answer is public: a private request never goes there."""
+
+    kind: Literal["nosana"] = "nosana"
+    base_url: str = Field("https://api.nosana.com", description="Gateway of all REST routes")
+    pinning_url: str = Field("https://api.pinata.cloud", description="Where job definitions are pinned")
+    gateway_url: str = Field("https://nosana.mypinata.cloud", description="IPFS gateway that hosts read through")
+    pinata_jwt: SecretStr | None = Field(None, description="JWT for pinning. Prefer `pinata_jwt_file` or `_env`")
+    pinata_jwt_file: Path | None = Field(None, description="File that holds the JWT for pinning")
+    pinata_jwt_env: str | None = Field(None, description="Environment variable that holds the JWT for pinning")
+    project: str | None = Field(
+        None, description="Address that owns your jobs; none means it is learned from the first job that is bought"
+    )
+    engine: Literal["vllm", "llamacpp"] = Field("vllm", description="Server that runs the model inside the container")
+    image: str | None = Field(
+        None, description="Container image of the engine, with its registry; none means a known one"
+    )
+    models: list[str] = Field(
+        default_factory=list,
+        description="Models on offer: Hugging Face repositories, of GGUF files for llamacpp; empty means any",
+    )
+    markets: list[str] = Field(
+        default_factory=list, description="Addresses or slugs of allowed markets; empty means any"
+    )
+    market_types: list[Literal["PREMIUM", "COMMUNITY", "OTHER"]] = Field(
+        ["PREMIUM", "COMMUNITY"], description="Kinds of market that may be used where `markets` names none"
+    )
+    max_usd_per_hour: Usd = Field(Decimal("0.5"), description="Most that an hour may cost, network fee included")
+    min_vram_gb: int = Field(8, ge=0, description="Least GPU memory of the weakest host of a market")
+    max_queued_jobs: int = Field(5, ge=0, description="Most jobs that may wait in a market for it to be chosen")
+    max_queue_seconds: float = Field(600.0, gt=0, description="Longest wait for a host; then the job is withdrawn")
+    expected_seconds: float = Field(300.0, gt=0, description="Usual time of a job, pulling image and model included")
+    look_up_seconds: float = Field(
+        86_400.0, ge=3600, description="How far back ended jobs are searched for a lost purchase"
+    )

@@ -82,6 +82,13 @@ def read_completion(body: Any, private: Sequence[str] = ()) -> Completion:
     return answer.completed()
 
 
+def check_not_cut(completion: Completion, max_output_tokens: int) -> None:
+    """Raise ORC-PROVIDER-016 for an answer cut before the limit that was asked for; cut at it, it is what was asked."""
+    tokens = completion.output_tokens
+    if completion.finish_reason == "length" and tokens is not None and tokens < max_output_tokens:
+        raise errors.ANSWER_CUT(f"{tokens} of {max_output_tokens} tokens")
+
+
 class ChunkReader:
     """A streamed completion, chunk by chunk. Only a `finish_reason` proves its end."""
 
