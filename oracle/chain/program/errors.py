@@ -7,7 +7,7 @@ from functools import cache
 from typing import Final
 
 from oracle.chain.program.anchor_errors import ANCHOR_ERRORS
-from oracle.core.errors import ErrorCode, Verdict
+from oracle.core.errors import ErrorCode
 
 ACCOUNT_OF_ANOTHER_KIND: Final = ErrorCode(
     "ORC-CHAIN-101",
@@ -57,13 +57,6 @@ MAPPING_INVALID: Final = ErrorCode(
     "The program mapping is invalid",
     "`[program.mapping]` names something that its IDL does not have, or a field of an unsuitable type.",
     "Correct the entry that the message names.",
-)
-REFUSED: Final = ErrorCode(
-    "ORC-CHAIN-109",
-    "The program refused the instruction",
-    "A rule of the program forbids it now: its name and message say which.",
-    "Do what the message says.",
-    Verdict.GIVE_UP,
 )
 
 
