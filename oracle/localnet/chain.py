@@ -113,6 +113,8 @@ class Chain:
         self.ledger = Ledger(directory)
         self.delivery: Delivery = lambda _: 0
         self.on_progress: Callable[[Progress], None] = lambda _: None
+        self.slots_behind: int | None = None
+        """Set it, and the node says that it is unhealthy, being so many slots behind its cluster."""
         self._now = now
         seed = self.ledger.seed(seed)
         self.genesis_hash = _hash(b"genesis", seed)
@@ -248,6 +250,16 @@ class Chain:
         self._open(self._open_slot + 1, parent)
         self._deliver()
         return [VersionedTransaction.from_bytes(record.wire) for record in dropped]
+
+    def prune(self, before_slot: int) -> int:
+        """Forgets transactions older than a slot, as nodes without an archive do; returns the first slot that is kept.
+
+        What is young enough to land twice is kept in any case.
+        """
+        young = self.ledger.recent_blocks(self._open_slot, MAX_PROCESSING_AGE + 2)[-1].slot
+        first = max(min(before_slot, young), self.ledger.first_available_block())
+        self.ledger.forget_transactions_before(first)
+        return first
 
     def set_account(self, address: Pubkey, account: Account | None) -> None:
         """Overwrites an account, whatever the rules, for every commitment at once and in every fork."""

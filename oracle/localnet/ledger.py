@@ -21,7 +21,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS identity (seed BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS identity (seed BLOB NOT NULL, first_available_block INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS blocks (
   slot INTEGER PRIMARY KEY, parent_slot INTEGER NOT NULL, height INTEGER NOT NULL,
   blockhash BLOB NOT NULL UNIQUE, previous_blockhash BLOB NOT NULL, unix_timestamp INTEGER NOT NULL);
@@ -119,7 +119,7 @@ class Ledger:
         """The seed this ledger was begun with; `otherwise` begins it."""
         row = self._db.execute("SELECT seed FROM identity").fetchone()
         if row is None:
-            self._db.execute("INSERT INTO identity VALUES (?)", (otherwise,))
+            self._db.execute("INSERT INTO identity (seed) VALUES (?)", (otherwise,))
             return otherwise
         return bytes(row[0])
 
@@ -307,7 +307,16 @@ class Ledger:
         row = self._db.execute(query, (bytes(signature),)).fetchone()
         return (row[0], row[1]) if row else None
 
-    # Forks
+    # Forks and pruning
+
+    def first_available_block(self) -> int:
+        """The first slot whose transactions are kept."""
+        return int(self._db.execute("SELECT first_available_block FROM identity").fetchone()[0])
+
+    def forget_transactions_before(self, slot: int) -> None:
+        for table in ("transactions", "mentions"):
+            self._db.execute(f"DELETE FROM {table} WHERE slot < ?", (slot,))
+        self._db.execute("UPDATE identity SET first_available_block = ?", (slot,))
 
     def drop_after(self, slot: int) -> list[Pubkey]:
         """Forgets everything later than a slot; returns the addresses of accounts that it had changed."""

@@ -35,6 +35,12 @@ def invalid_params(message: str) -> RpcError:
     return RpcError(-32602, message)
 
 
+def block_cleaned_up(slot: int, first_available: int) -> RpcError:
+    return RpcError(
+        -32001, f"Block {slot} cleaned up, does not exist on node. First available block: {first_available}"
+    )
+
+
 def preflight_failure(message: str, result: dict[str, Any]) -> RpcError:
     return RpcError(-32002, message, result)
 
@@ -47,9 +53,8 @@ def block_not_available(slot: int) -> RpcError:
     return RpcError(-32004, f"Block not available for slot {slot}")
 
 
-def node_unhealthy(slots_behind: int | None) -> RpcError:
-    message = "Node is unhealthy" if slots_behind is None else f"Node is behind by {slots_behind} slots"
-    return RpcError(-32005, message, {"numSlotsBehind": slots_behind})
+def node_unhealthy(slots_behind: int) -> RpcError:
+    return RpcError(-32005, f"Node is behind by {slots_behind} slots", {"numSlotsBehind": slots_behind})
 
 
 def slot_skipped(slot: int) -> RpcError:

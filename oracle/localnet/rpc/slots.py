@@ -7,7 +7,13 @@ from typing import Any
 from oracle.localnet.chain import Chain, Commitment
 from oracle.localnet.rpc import encoding
 from oracle.localnet.rpc.context import API_VERSION, in_context
-from oracle.localnet.rpc.errors import block_not_available, invalid_params, slot_skipped
+from oracle.localnet.rpc.errors import (
+    block_cleaned_up,
+    block_not_available,
+    invalid_params,
+    node_unhealthy,
+    slot_skipped,
+)
 from oracle.localnet.rpc.params import Params
 from oracle.localnet.vm import SLOTS_PER_EPOCH
 
@@ -16,6 +22,8 @@ MAX_BLOCKS = 500_000
 
 
 def get_health(chain: Chain, params: Params) -> Any:
+    if chain.slots_behind is not None:
+        raise node_unhealthy(chain.slots_behind)
     return "ok"
 
 
@@ -99,6 +107,8 @@ def get_block(chain: Chain, params: Params) -> Any:
     slot, options = params.integer(0), params.options(1)
     level = options.at_least_confirmed()
     block = chain.ledger.block(slot)
+    if slot < (first := chain.ledger.first_available_block()):
+        raise block_cleaned_up(slot, first)
     if block is None or slot > chain.slot(level):
         raise _no_block(chain, slot, level)
     found = {
@@ -131,6 +141,7 @@ def get_blocks(chain: Chain, params: Params) -> Any:
         last, options = (None if last is None else params.integer(1)), params.options(2)
     newest = chain.slot(options.at_least_confirmed())
     last = newest if last is None else min(last, newest)
+    first = max(first, chain.ledger.first_available_block())
     if last - first > MAX_BLOCKS:
         raise invalid_params(f"Slot range too large; max {MAX_BLOCKS}")
     return chain.ledger.block_slots(first, last)
@@ -140,11 +151,12 @@ def get_blocks_with_limit(chain: Chain, params: Params) -> Any:
     first, limit, options = params.integer(0), params.integer(1), params.options(2)
     if limit > MAX_BLOCKS:
         raise invalid_params(f"Limit too large; max {MAX_BLOCKS}")
+    first = max(first, chain.ledger.first_available_block())
     return chain.ledger.block_slots(first, chain.slot(options.at_least_confirmed()))[:limit]
 
 
 def get_first_available_block(chain: Chain, params: Params) -> Any:
-    return 0
+    return chain.ledger.first_available_block()
 
 
 def get_recent_performance_samples(chain: Chain, params: Params) -> Any:

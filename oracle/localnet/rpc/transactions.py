@@ -14,7 +14,7 @@ from oracle.localnet.chain import Chain, Commitment
 from oracle.localnet.history import inner_instructions, return_data, status_of
 from oracle.localnet.rpc import encoding
 from oracle.localnet.rpc.context import in_context
-from oracle.localnet.rpc.errors import invalid_params, preflight_failure, signature_verification_failure
+from oracle.localnet.rpc.errors import invalid_params, node_unhealthy, preflight_failure, signature_verification_failure
 from oracle.localnet.rpc.params import Options, Params
 from oracle.localnet.vm import MAX_TRANSACTION_BYTES, Outcome, signatures_valid
 
@@ -39,6 +39,8 @@ def send_transaction(chain: Chain, params: Params) -> Any:
     if not skip_preflight:
         if not signatures_valid(tx):
             raise signature_verification_failure()
+        if chain.slots_behind is not None:
+            raise node_unhealthy(chain.slots_behind)
         outcome = chain.simulate(tx, level)
         if not outcome.ok:
             assert outcome.err is not None

@@ -19,7 +19,7 @@ from solders.pubkey import Pubkey
 from solders.rpc.responses import GetTransactionResp, SendTransactionResp, SimulateTransactionResp
 from solders.transaction import Transaction, VersionedTransaction
 
-from oracle.localnet.chain import Chain, Commitment
+from oracle.localnet.chain import MAX_PROCESSING_AGE, Chain, Commitment
 from oracle.localnet.rpc.dispatch import METHODS, handle
 
 MEMO_PROGRAM = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
@@ -216,6 +216,37 @@ def test_performance_is_told_by_the_minute(rpc: Rpc, chain: Chain, clock: Driven
     assert [sample["numTransactions"] for sample in samples] == [1, 1]
     assert samples[0]["slot"] > samples[1]["slot"]
     assert rpc.error("getRecentPerformanceSamples", 721) == (-32602, "Invalid limit; max 720")
+
+
+def test_a_pruned_node_says_from_where_on_it_knows(rpc: Rpc, chain: Chain, payer: Keypair) -> None:
+    old = str(chain.submit(pay(payer, Pubkey.new_unique(), SOL, latest(chain))))
+    chain.advance(MAX_PROCESSING_AGE + 50)
+    young = str(chain.submit(pay(payer, Pubkey.new_unique(), SOL, latest(chain))))
+    chain.advance(10)
+    assert chain.prune(10**6) == chain.slot(Commitment.PROCESSED) - MAX_PROCESSING_AGE - 2
+    first = rpc("getFirstAvailableBlock")
+    assert rpc("minimumLedgerSlot") == first == chain.prune(1)
+    search = {"searchTransactionHistory": True}
+    assert [status is None for status in rpc.value("getSignatureStatuses", [old, young], search)] == [True, False]
+    assert rpc.error("getBlock", first - 1) == (
+        -32001,
+        f"Block {first - 1} cleaned up, does not exist on node. First available block: {first}",
+    )
+    assert rpc("getBlocks", 0, first + 1) == rpc("getBlocksWithLimit", 0, 2) == [first, first + 1]
+
+
+def test_a_node_that_is_behind_says_so_and_takes_no_transaction_for_preflight(
+    rpc: Rpc, chain: Chain, payer: Keypair
+) -> None:
+    chain.slots_behind = 42
+    assert rpc.answer("getHealth")["error"] == {
+        "code": -32005,
+        "message": "Node is behind by 42 slots",
+        "data": {"numSlotsBehind": 42},
+    }
+    tx = pay(payer, Pubkey.new_unique(), SOL, latest(chain, Commitment.FINALIZED))
+    assert rpc.error("sendTransaction", encoded(tx), BASE64)[0] == -32005
+    assert rpc("sendTransaction", encoded(tx), {**BASE64, "skipPreflight": True})
 
 
 def test_a_node_tells_who_it_is(rpc: Rpc, chain: Chain) -> None:
