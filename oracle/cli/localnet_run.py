@@ -1,0 +1,59 @@
+"""Runs the embedded chain for `oracle localnet`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+from solders.keypair import Keypair
+
+from oracle.chain.program import idl
+from oracle.chain.rpc.pool import connect
+from oracle.cli.output import console, facts, print_json
+from oracle.client.requests import read_queue
+from oracle.core.errors import OracleError
+from oracle.localnet import network
+
+
+async def run_localnet(directory: Path, port: int, slot_seconds: float, base_uri: str, json: bool) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    chain = directory / "chain"
+    async with network.running(port=port, slot_seconds=slot_seconds, directory=chain) as node:
+        wallet = network.wallet(directory / "wallet.json")
+        await network.fund(node, wallet.pubkey())
+        queue = await _queue(node.rpc_url, wallet, base_uri)
+        shown = {
+            "rpc": node.rpc_url,
+            "websocket": node.ws_url,
+            "program": str(idl.program_id()),
+            "queue": queue,
+            "wallet": str(directory / "wallet.json"),
+            "address": str(wallet.pubkey()),
+        }
+        if json:
+            print_json(shown)
+        else:
+            facts("Localnet", shown)
+            console.print(
+                "\nThe wallet is the queue's authority and its operator. Ask with\n"
+                f'  oracle submit -q {queue} -k {shown["wallet"]} -u {node.rpc_url} -m MODEL "…"\n'
+                "once a daemon serves the queue (`oracle config init`, `oracle run`). Ctrl-C stops."
+            )
+        await stopped.wait()
+
+
+async def _queue(rpc_url: str, wallet: Keypair, base_uri: str) -> str:
+    """The wallet's queue; made where a kept chain does not have it yet."""
+    rpc = connect(rpc_url)
+    try:
+        address = network.queue_of(idl.program_id(), wallet.pubkey())
+        try:
+            await read_queue(rpc, idl.program_id(), address)
+        except OracleError:
+            await network.create_queue(rpc, idl.program_id(), wallet, operator=wallet.pubkey(), uri=base_uri)
+        return str(address)
+    finally:
+        await rpc.close()
