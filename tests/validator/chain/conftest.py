@@ -1,0 +1,8 @@
+"""Lets these tests run the same contract as the embedded chain is held to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "localnet" / "chain"))
