@@ -17,9 +17,8 @@ One slot is always open: transactions execute in it as they arrive, and `process
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -37,14 +36,16 @@ from solders.transaction import Transaction, VersionedTransaction
 
 from oracle.localnet import fees, history
 from oracle.localnet.errors import FORK_TOO_DEEP
+from oracle.localnet.inflight import Delivery, InFlight
 from oracle.localnet.ledger import Block, Ledger, Record
 from oracle.localnet.message import UnreadableLookupTable, accounts_of
-from oracle.localnet.vm import NO_ACCOUNT, Outcome, Vm, replace_lamports, signatures_valid
+from oracle.localnet.outcome import Outcome
+from oracle.localnet.prices import Prices
+from oracle.localnet.vm import NO_ACCOUNT, Vm, replace_lamports, signatures_valid
 
 MAX_PROCESSING_AGE = 150
 """A blockhash is good for blocks of at most this many heights after its own, plus the one being built (Agave)."""
 
-PRIORITY_FEE_SLOTS = 150
 FAUCET_LAMPORTS = 500_000_000 * 10**9
 
 
@@ -86,16 +87,6 @@ class Progress:
     reached: Mapping[Commitment, list[int]]
 
 
-@dataclass(slots=True)
-class _SlotFees:
-    lowest: int | None = None
-    by_account: dict[Pubkey, int] = field(default_factory=dict)
-
-
-Delivery = Callable[[VersionedTransaction], int | None]
-"""How the network treats a transaction: slots until it reaches a leader, 0 for at once, `None` if it is lost."""
-
-
 class Chain:
     """See the head of the module."""
 
@@ -112,6 +103,7 @@ class Chain:
         self.vm = Vm()
         self.ledger = Ledger(directory)
         self.delivery: Delivery = lambda _: 0
+        """Set it to lose transactions, or to let them land late."""
         self.on_progress: Callable[[Progress], None] = lambda _: None
         self.slots_behind: int | None = None
         """Set it, and the node says that it is unhealthy, being so many slots behind its cluster."""
@@ -120,9 +112,8 @@ class Chain:
         self.genesis_hash = _hash(b"genesis", seed)
         self.identity = Keypair.from_seed(hashlib.sha256(b"identity" + seed).digest()).pubkey()
         self._faucet = Keypair.from_seed(hashlib.sha256(b"faucet" + seed).digest())
-        self._retrying: dict[Signature, tuple[VersionedTransaction, int]] = {}
-        self._under_way: list[tuple[int, VersionedTransaction]] = []
-        self._fees: deque[tuple[int, _SlotFees]] = deque(maxlen=PRIORITY_FEE_SLOTS)
+        self.prices = Prices()
+        self._in_flight = InFlight(lambda tx: self.delivery(tx), self._land, self._is_young)
         self._commitments = [0, 0, 0]
         self._begin()
 
@@ -160,14 +151,6 @@ class Chain:
     def commitment_of(self, slot: int) -> Commitment:
         """The highest commitment that a slot has reached."""
         return max((level for level in Commitment if slot <= self.slot(level)), default=Commitment.PROCESSED)
-
-    def prioritization_fees(self, addresses: list[Pubkey]) -> list[tuple[int, int]]:
-        """For each recent slot, the lowest compute price (micro-lamports) that got such write locks into the block."""
-        fees_of_slots = [*self._fees, (self._open_slot, self._open_fees)]
-        return [
-            (slot, max([found.lowest or 0, *(found.by_account.get(address, 0) for address in addresses)]))
-            for slot, found in fees_of_slots[-PRIORITY_FEE_SLOTS:]
-        ]
 
     def simulate(
         self,
@@ -207,11 +190,8 @@ class Chain:
         """
         if isinstance(tx, Transaction):
             tx = VersionedTransaction.from_legacy(tx)
-        signature = tx.signatures[0]
-        self._send(tx)
-        if max_retries != 0:
-            self._retrying[signature] = (tx, max_retries if max_retries is not None else 2**32)
-        return signature
+        self._in_flight.send(tx, max_retries, self._open_slot)
+        return tx.signatures[0]
 
     def advance(self, slots: int = 1) -> None:
         """Closes the open slot and opens the next, `slots` times."""
@@ -230,7 +210,7 @@ class Chain:
             for root in reached[Commitment.FINALIZED]:
                 self.ledger.forget_versions_before(root)
             self.ledger.commit()
-            self._deliver()
+            self._in_flight.slot_opened(self._open_slot, self.slot(Commitment.FINALIZED))
 
     def fork(self, slots: int) -> list[VersionedTransaction]:
         """Drops the last `slots` slots, the open one included, as when the cluster votes for another fork.
@@ -246,9 +226,11 @@ class Chain:
             self.vm.set_account(address, self.ledger.account(address, kept))
         parent = self.ledger.block_at_or_before(kept)
         assert parent is not None
-        self._fees = deque((item for item in self._fees if item[0] <= kept), maxlen=PRIORITY_FEE_SLOTS)
+        self.prices.slots_dropped(kept)
+        self._in_flight.slots_dropped(kept)
         self._open(self._open_slot + 1, parent)
-        self._deliver()
+        self.ledger.commit()
+        self._in_flight.slot_opened(self._open_slot, self.slot(Commitment.FINALIZED))
         return [VersionedTransaction.from_bytes(record.wire) for record in dropped]
 
     def prune(self, before_slot: int) -> int:
@@ -308,14 +290,13 @@ class Chain:
             self._open_slot, parent.slot, parent.height + 1, blockhash, parent.blockhash, self._open_timestamp
         )
         self.ledger.put_block(block)
-        self._fees.append((block.slot, self._open_fees))
         return block
 
     def _open(self, slot: int, parent: Block) -> None:
         self._open_slot = slot
         self._parent = parent
-        self._open_fees = _SlotFees()
         self._position = 0
+        self.prices.slot_opened(slot)
         # The Clock never runs backwards, even if the machine's does.
         self._open_timestamp = max(int(self._now()), parent.unix_timestamp)
         self.vm.set_clock(slot, self._open_timestamp)
@@ -333,50 +314,27 @@ class Chain:
 
     # Transactions
 
-    def _deliver(self) -> None:
-        due = [tx for slot, tx in self._under_way if slot <= self._open_slot]
-        self._under_way = [item for item in self._under_way if item[0] > self._open_slot]
-        for tx in due:
-            self._land(tx)
-        for signature, (tx, retries) in list(self._retrying.items()):
-            landed = self.status(signature)
-            rooted = landed is not None and landed[0] <= self.slot(Commitment.FINALIZED)
-            if rooted or retries == 0 or not self._is_young(tx):
-                del self._retrying[signature]
-            elif landed is None:
-                self._retrying[signature] = (tx, retries - 1)
-                self._send(tx)
-
-    def _send(self, tx: VersionedTransaction) -> None:
-        delay_slots = self.delivery(tx)
-        if delay_slots == 0:
-            self._land(tx)
-        elif delay_slots is not None:
-            self._under_way.append((self._open_slot + delay_slots, tx))
-
     def _is_young(self, tx: VersionedTransaction) -> bool:
         return self.is_blockhash_valid(tx.message.recent_blockhash, Commitment.PROCESSED)
 
-    def _land(self, tx: VersionedTransaction) -> None:
+    def _land(self, tx: VersionedTransaction) -> bool:
         signature = tx.signatures[0]
-        if not self._is_young(tx) or self.status(signature) is not None:
-            return
+        if self.status(signature) is not None:
+            return True
+        if not self._is_young(tx):
+            return False
         self._offer_lookup_slots(tx.message)
         outcome = self.vm.process(tx)
         if not outcome.included:
-            return
+            return False
         record = Record(signature, self._open_slot, self._position, bytes(tx), outcome.err, history.meta_of(outcome))
         self._position += 1
         self.ledger.put_transaction(record, outcome.accounts.keys)
         for address, account in outcome.changed.items():
             self.ledger.put_account(address, self._open_slot, account)
-        self._note_price(fees.of_message(tx.message).price_micro_lamports, outcome)
-
-    def _note_price(self, price: int, outcome: Outcome) -> None:
-        slot_fees = self._open_fees
-        slot_fees.lowest = price if slot_fees.lowest is None else min(slot_fees.lowest, price)
-        for address in outcome.accounts.writable_keys():
-            slot_fees.by_account[address] = min(slot_fees.by_account.get(address, price), price)
+        price = fees.of_message(tx.message).price_micro_lamports
+        self.prices.paid(self._open_slot, price, outcome.accounts.writable_keys())
+        return True
 
     def _offer_lookup_slots(self, message: Message | MessageV0) -> None:
         # Setting a sysvar costs LiteSVM a copy of its account table, so it is done for the one program that asks.

@@ -7,7 +7,7 @@ from typing import Any
 
 from based58 import b58encode
 
-from oracle.localnet.vm import Outcome
+from oracle.localnet.outcome import Outcome
 
 
 def base58(data: bytes) -> str:

@@ -12,11 +12,12 @@ from solders.transaction import SanitizeError, VersionedTransaction
 from oracle.localnet import fees, transaction_error
 from oracle.localnet.chain import Chain, Commitment
 from oracle.localnet.history import inner_instructions, return_data, status_of
+from oracle.localnet.outcome import Outcome
 from oracle.localnet.rpc import encoding
 from oracle.localnet.rpc.context import in_context
 from oracle.localnet.rpc.errors import invalid_params, node_unhealthy, preflight_failure, signature_verification_failure
 from oracle.localnet.rpc.params import Options, Params
-from oracle.localnet.vm import MAX_TRANSACTION_BYTES, Outcome, signatures_valid
+from oracle.localnet.vm import MAX_TRANSACTION_BYTES, signatures_valid
 
 MAX_STATUSES = 256
 MAX_SIGNATURES = 1_000
@@ -153,7 +154,7 @@ def get_recent_prioritization_fees(chain: Chain, params: Params) -> Any:
     addresses = [] if params.get(0) is None else params.pubkeys(0)
     if len(addresses) > MAX_PRIORITIZATION_ADDRESSES:
         raise invalid_params(f"Too many inputs provided; max {MAX_PRIORITIZATION_ADDRESSES}")
-    return [{"slot": slot, "prioritizationFee": price} for slot, price in chain.prioritization_fees(addresses)]
+    return [{"slot": slot, "prioritizationFee": price} for slot, price in chain.prices.recent(addresses)]
 
 
 def request_airdrop(chain: Chain, params: Params) -> Any:

@@ -149,11 +149,13 @@ async def test_solana_py_hears_of_accounts_programs_logs_signatures_slots_and_ro
         await ws.signature_subscribe(tx.signatures[0], Confirmed)
         await ws.slot_subscribe()
         await ws.root_subscribe()
-        await client.send_raw_transaction(bytes(tx), TxOpts(preflight_commitment=Confirmed))
-        heard: set[str] = set()
+        heard: list[str] = []
         async with asyncio.timeout(20):
-            while not heard >= expected:
-                heard |= {type(message).__name__ for message in await ws.recv()}
+            while heard.count("SubscriptionResult") < len(expected):
+                heard += [type(message).__name__ for message in await ws.recv()]
+            await client.send_raw_transaction(bytes(tx), TxOpts(preflight_commitment=Confirmed))
+            while not set(heard) >= expected:
+                heard += [type(message).__name__ for message in await ws.recv()]
 
 
 def program_at(client: AsyncClient, payer: Keypair) -> Program:

@@ -245,6 +245,15 @@ def test_a_transaction_that_is_under_way_when_its_blockhash_expires_never_lands(
     assert chain.status(signature) is None
 
 
+def test_a_dropped_transaction_that_lands_again_is_followed_until_it_is_rooted(chain: Chain, payer: Keypair) -> None:
+    signature = chain.submit(pay(payer, Pubkey.new_unique(), SOL, latest(chain)))
+    for expected in (12, 13, 14):
+        chain.fork(1)
+        assert chain.status(signature) == (expected, None)
+    chain.advance(10)
+    assert chain.status(signature) == (14, None)
+
+
 # Forks
 
 
@@ -335,9 +344,9 @@ def test_recent_fees_are_the_lowest_price_that_got_such_locks_into_each_block(ch
     chain.submit(pay(payer, busy, SOL + 1, latest(chain), set_compute_unit_price(700)))
     chain.submit(pay(payer, quiet, SOL, latest(chain), set_compute_unit_price(50)))
     chain.advance()
-    assert chain.prioritization_fees([])[-2:] == [(11, 50), (12, 0)]
-    assert chain.prioritization_fees([quiet])[-2:] == [(11, 50), (12, 0)]
-    assert chain.prioritization_fees([busy, quiet])[-2:] == [(11, 700), (12, 0)]
+    assert chain.prices.recent([])[-2:] == [(11, 50), (12, 0)]
+    assert chain.prices.recent([quiet])[-2:] == [(11, 50), (12, 0)]
+    assert chain.prices.recent([busy, quiet])[-2:] == [(11, 700), (12, 0)]
 
 
 # Restart
