@@ -9,7 +9,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ async def play(directory: Path, weights: Path, json: bool) -> list[Take]:
         takes = [await submit(stage, scene) for scene in SCENES]
         store = await Store.open(stage.database)
         try:
-            await follow(stage, store, takes, json)
+            await follow(store, takes, json)
         finally:
             await store.close()
         for take in takes:
@@ -172,29 +172,38 @@ async def submit(stage: Stage, scene: Scene) -> Take:
     return Take(scene, submitted, time.monotonic())
 
 
-async def follow(stage: Stage, store: Store, takes: list[Take], json: bool) -> None:
-    """Until every request has ended: what the daemon's own database says, shown as it changes."""
+async def follow(store: Store, takes: list[Take], json: bool) -> None:
+    """Until every request has ended: what the daemon's own database says, shown as it changes.
+
+    A terminal gets a table that moves, a pipe a line a change.
+    """
     until = time.monotonic() + PATIENCE_SECONDS
-    with Live(progress(takes), console=console, refresh_per_second=8, transient=True, screen=False) as live:
-        if json:
-            live.stop()
+    with ExitStack() as stack:
+        live = None
+        if console.is_terminal and not json:
+            live = stack.enter_context(Live(progress(takes), console=console, refresh_per_second=8, transient=True))
         while time.monotonic() < until and any(take.seconds is None for take in takes):
             for take in takes:
-                await look(store, take)
-            live.update(progress(takes))
+                if await look(store, take) and live is None and not json:
+                    console.print(f"  {time.monotonic() - take.began:5.1f} s  {take.scene.title:<13} {take.state}")
+            if live is not None:
+                live.update(progress(takes))
             await asyncio.sleep(0.1)
 
 
-async def look(store: Store, take: Take) -> None:
+async def look(store: Store, take: Take) -> bool:
+    """Whether the daemon's database says something new."""
     address = str(take.submitted.address)
     row = await store.read(lambda c: rows.latest(c, address))
     if row is None or take.seconds is not None:
-        return
+        return False
+    before = take.state
     jobs = await store.read(lambda c: attempts.of(c, row.id))
     take.state = row.state
     take.route = " → ".join(f"{job.provider} {'✗' if job.state == 'failed' else ''}".strip() for job in jobs)
     if row.state in ENDED:
         take.seconds = time.monotonic() - take.began
+    return take.state != before
 
 
 async def judge(stage: Stage, take: Take) -> None:

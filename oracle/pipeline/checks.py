@@ -12,18 +12,17 @@ from solders.pubkey import Pubkey
 from oracle.chain.program import idl, layout, selfcheck
 from oracle.chain.program.addresses import operator_address
 from oracle.chain.rpc.client import Client
-from oracle.chain.rpc.types import DataSlice, Memcmp
+from oracle.chain.rpc.types import DataSlice
 from oracle.config import Config
 from oracle.core.errors import OracleError
 from oracle.pipeline import daemon
 from oracle.pipeline.errors import UNCONFIGURED_QUEUE
+from oracle.pipeline.queues import unconfigured_queues
 from oracle.providers import registry
 from oracle.store.engine import Store
 
 LOW_LAMPORTS = 10_000_000
 PROVIDER_SECONDS = 20.0
-_OPERATOR_KEY_AT = 48
-_OPERATOR_QUEUE_AT = 16
 
 
 class Health(StrEnum):
@@ -151,17 +150,6 @@ async def _queue(rpc: Client, program_id: Pubkey, address: Pubkey, key: Pubkey |
         )
     state = "paused" if queue.paused else "open"
     return _ok(name, f"{queue.name}, {state}, claims {'required' if queue.terms.claim_required else 'not required'}")
-
-
-async def unconfigured_queues(rpc: Client, program_id: Pubkey, key: Pubkey, config: Config) -> list[Pubkey]:
-    """Queues on which somebody registered our key, and that the configuration does not list."""
-    found = await rpc.get_program_accounts(
-        program_id,
-        [Memcmp(0, layout.OPERATOR_DISCRIMINATOR), Memcmp(_OPERATOR_KEY_AT, bytes(key))],
-        data_slice=DataSlice(_OPERATOR_QUEUE_AT, 32),
-    )
-    queues = [Pubkey.from_bytes(data) for data in found.value.data]
-    return [queue for queue in queues if str(queue) not in config.operator.queues]
 
 
 async def _provider(config: Config, name: str) -> CheckResult:

@@ -27,10 +27,12 @@ from oracle.core.errors import OracleError
 from oracle.pipeline import admit, follow, housekeeping, intake, poll, settle, submit, worker
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Context
+from oracle.pipeline.errors import UNCONFIGURED_QUEUE
 from oracle.pipeline.fees import Fees
+from oracle.pipeline.queues import unconfigured_queues
 from oracle.pipeline.supervisor import supervise
 from oracle.providers import registry
-from oracle.store import lock
+from oracle.store import journal, lock, migrate
 from oracle.store.engine import Store
 
 log = structlog.get_logger(__name__)
@@ -46,6 +48,9 @@ async def assembled(config: Config) -> AsyncIterator[Daemon]:
     signer = signer_of(config.operator)
     async with AsyncExitStack() as stack:
         hold_alone(stack, config, signer)
+        if await asyncio.to_thread(migrate.current, config.database.url) is None:
+            # A new database needs no ceremony; one with a schema is changed only by `oracle db upgrade`.
+            await asyncio.to_thread(migrate.upgrade, config.database.url)
         store = await Store.open(config.database.url)
         stack.push_async_callback(store.close)
         pool = pool_of(config)
@@ -121,9 +126,29 @@ class Daemon:
             "slot-poll": self.ask_slot,
             "intake": lambda: intake.run(context, self.watcher.watch()),
         }
+        await self.note_unconfigured_queues()
         log.info("daemon started", operator=str(context.signer.public_key), queues=len(context.queues))
         await supervise(context, loops, feeds)
         log.info("daemon stopped")
+
+    async def note_unconfigured_queues(self) -> None:
+        """A stranger's queue may name our key. Its requests are not ours to answer, but somebody should know."""
+        context = self.context
+        try:
+            strangers = await unconfigured_queues(
+                context.rpc, context.program_id, context.signer.public_key, context.config
+            )
+        except OracleError as error:
+            log.warning("queues not checked", code=error.code, detail=error.detail)
+            return
+        for queue in strangers:
+            log.warning("queue without configuration", code=UNCONFIGURED_QUEUE.code, queue=str(queue))
+            now_ms = context.clock.now_ms()
+            await context.store.write(
+                lambda c, queue=queue, now_ms=now_ms: journal.note_once(  # type: ignore[misc]
+                    c, None, UNCONFIGURED_QUEUE.code, str(queue), now_ms=now_ms, detail={"queue": str(queue)}
+                )
+            )
 
     async def track_slots(self) -> None:
         async for notice in self.pubsub.slots():

@@ -7,14 +7,17 @@ that answers differently a moment later (DNS rebinding) changes nothing. Redirec
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import httpcore
+import httpx
 from httpcore import AsyncNetworkBackend, AsyncNetworkStream
 
 from oracle.config import InputFetch
@@ -23,34 +26,55 @@ from oracle.pipeline.errors import INPUT_FORBIDDEN, INPUT_GONE, INPUT_TOO_LARGE,
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 IsAllowed = Callable[[str], bool]
 
-HTTPS_PORT = 443
-MAX_URI_BYTES = 2_048
-_REDIRECTS = (301, 302, 303, 307, 308)
+HTTPS_PORT: Final = 443
+MAX_URI_BYTES: Final = 2_048
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
 # Hosts that are busy or broken for now; any other status is the final word on this URI.
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
+_PASSING: Final = (408, 425, 429, 500, 502, 503, 504)
+# One address that swallows packets must leave time for the host's next one.
+_CONNECT_SHARE: Final = 1 / 3
+
+# Names that a stranger chose may keep a resolver busy for half a minute. In the loop's own executor a handful of them
+# would hold up every other connection of the daemon.
+_LOOKUPS: Final = ThreadPoolExecutor(8, thread_name_prefix="resolve")
+
+# Of IPv6 only this block is routed on the internet (IANA, RFC 4291).
+_GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
+# What a NAT64 gateway forwards to the IPv4 address in the last four bytes (RFC 6052).
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+# Blocks of the IANA special-purpose registries that the `ipaddress` of some Python from 3.11 to 3.13 takes for public.
+_SPECIAL: Final = tuple(
+    ipaddress.ip_network(block)
+    for block in (
+        "192.0.0.0/24",  # IETF protocol assignments
+        "192.88.99.0/24",  # 6to4 relays
+        "2001::/23",  # IETF protocol assignments, Teredo among them
+        "2002::/16",  # 6to4: leads to the IPv4 address inside
+        "3fff::/20",  # documentation
+    )
+)
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Every address of a host, as the system resolves it."""
-    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """Every address of a host, as the system resolves it. Raises OSError or UnicodeError where there is none."""
+    infos = await asyncio.get_running_loop().run_in_executor(
+        _LOOKUPS, functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    )
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is on the public internet. Addresses that carry an IPv4 one inside are judged by that, too."""
+    """Whether an address is on the public internet. One that leads to an IPv4 address is judged by that."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None) or _nat64(ip)
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
-
-
-def _nat64(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address in 64:ff9b::/96 (RFC 6052), through which a gateway would reach it."""
-    if ip in ipaddress.ip_network("64:ff9b::/96"):
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return None
+        if ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
+        if ip in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+        if ip not in _GLOBAL_UNICAST:
+            return False
+    special = ip.is_multicast or ip.is_reserved or any(ip in block for block in _SPECIAL)
+    return ip.is_global and not special
 
 
 async def fetch(
@@ -67,7 +91,8 @@ async def fetch(
     The keyword arguments exist for tests and for operators with a network of their own.
     """
     backend = _Pinned(resolve, is_allowed)
-    context = ssl_context or ssl.create_default_context()
+    context = ssl_context or _trusted()
+    connect_seconds = limits.timeout_seconds * _CONNECT_SHARE
     try:
         async with (
             asyncio.timeout(limits.timeout_seconds),
@@ -75,20 +100,41 @@ async def fetch(
         ):
             for _ in range(limits.max_redirects + 1):
                 _check(uri, frozenset(ports))
-                content, uri = await _get(pool, uri, limits.max_bytes)
+                content, uri = await _get(pool, uri, limits.max_bytes, connect_seconds)
                 if content is not None:
                     return content
             raise INPUT_GONE(f"more than {limits.max_redirects} redirects")
     except TimeoutError:
-        raise INPUT_UNREACHABLE(f"no answer in {limits.timeout_seconds} s") from None
+        raise INPUT_UNREACHABLE(f"no answer in {limits.timeout_seconds:g} s") from None
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
-        raise INPUT_UNREACHABLE(type(error).__name__) from None
+        raise INPUT_UNREACHABLE(_why(error)) from None
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong, in words of ours: what a hostile host sends does not belong in a log."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not valid: {cause.verify_message}"
+        cause = cause.__cause__ or cause.__context__
+    match error:
+        case httpcore.ConnectError() | httpcore.ConnectTimeout():
+            return "no connection"
+        case httpcore.ProtocolError():
+            return "the answer is not HTTP, or was cut off"
+        case _:
+            return "the connection broke"
 
 
 def _check(uri: str, ports: frozenset[int]) -> None:
     try:
         parts = urlsplit(uri)
-        port = parts.port or HTTPS_PORT
+        port = HTTPS_PORT if parts.port is None else parts.port
     except ValueError:
         raise INPUT_FORBIDDEN("not a URI") from None
     if len(uri) > MAX_URI_BYTES or not uri.isascii() or not uri.isprintable() or " " in uri:
@@ -101,15 +147,15 @@ def _check(uri: str, ports: frozenset[int]) -> None:
         raise INPUT_FORBIDDEN(f"port {port}")
 
 
-async def _get(pool: httpcore.AsyncConnectionPool, uri: str, max_bytes: int) -> tuple[bytes | None, str]:
+async def _get(
+    pool: httpcore.AsyncConnectionPool, uri: str, max_bytes: int, connect_seconds: float
+) -> tuple[bytes | None, str]:
     """The content, or None and where it was redirected to."""
     headers = [(b"Accept", b"*/*"), (b"Accept-Encoding", b"identity"), (b"User-Agent", b"inference-oracle")]
-    async with pool.stream("GET", uri.partition("#")[0], headers=headers) as response:
+    extensions = {"timeout": {"connect": connect_seconds}}
+    async with pool.stream("GET", uri.partition("#")[0], headers=headers, extensions=extensions) as response:
         if response.status in _REDIRECTS:
-            location = next((value for name, value in response.headers if name.lower() == b"location"), None)
-            if location is None:
-                raise INPUT_GONE("a redirect without a location")
-            return None, urljoin(uri, location.decode("ascii", "replace"))
+            return None, _target(uri, response)
         if response.status in _PASSING:
             raise INPUT_UNREACHABLE(f"status {response.status}")
         if response.status != 200:
@@ -120,6 +166,16 @@ async def _get(pool: httpcore.AsyncConnectionPool, uri: str, max_bytes: int) -> 
             if len(content) > max_bytes:
                 raise INPUT_TOO_LARGE(f"more than {max_bytes} bytes")
         return bytes(content), uri
+
+
+def _target(uri: str, response: httpcore.Response) -> str:
+    location = next((value for name, value in response.headers if name.lower() == b"location"), None)
+    if location is None:
+        raise INPUT_GONE("a redirect without a location")
+    try:
+        return urljoin(uri, location.decode("ascii"))
+    except ValueError:
+        raise INPUT_FORBIDDEN("redirected to what is not a URI") from None
 
 
 class _Pinned(AsyncNetworkBackend):
@@ -142,6 +198,8 @@ class _Pinned(AsyncNetworkBackend):
             addresses = await self._resolve(host, port)
         except OSError:
             raise INPUT_UNREACHABLE("the host does not resolve") from None
+        except UnicodeError:
+            raise INPUT_FORBIDDEN("not the name of a host") from None
         # One private address among public ones is how rebinding begins: such a host is refused whole.
         if not addresses or not all(self._is_allowed(address) for address in addresses):
             raise INPUT_FORBIDDEN("the host has a private address")

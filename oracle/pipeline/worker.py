@@ -13,7 +13,7 @@ from oracle.core.lifecycle import State
 from oracle.core.policy import RETRIES_EXHAUSTED, disposition
 from oracle.core.request import Reason
 from oracle.pipeline.context import Context
-from oracle.pipeline.errors import UNEXPECTED
+from oracle.pipeline.errors import INPUT_UNREACHABLE, UNEXPECTED
 from oracle.store import requests
 from oracle.store.errors import LEASE_LOST
 from oracle.store.rows import RequestRow
@@ -89,7 +89,9 @@ async def failed(context: Context, row: RequestRow, error: OracleError) -> None:
         if error.verdict is Verdict.GIVE_UP:
             await give_up(context, row, error)
         elif row.retries >= context.config.policy.max_retries:
-            await give_up(context, row, RETRIES_EXHAUSTED(str(error)))
+            # An input that stays out of reach is the requester's own fault, and costs the operator nothing.
+            exhausted = error if error.code == INPUT_UNREACHABLE.code else RETRIES_EXHAUSTED(str(error))
+            await give_up(context, row, exhausted)
         else:
             await try_later(context, row, error)
     except OracleError as lost:

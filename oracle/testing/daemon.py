@@ -83,7 +83,7 @@ class DaemonProcess:
         """SIGKILL: nothing of it runs any more when this returns."""
         await self._end(signal.SIGKILL)
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
 

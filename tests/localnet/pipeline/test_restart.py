@@ -79,7 +79,7 @@ async def test_sigterm_begins_nothing_new_and_loses_nothing(world: World) -> Non
         return len(world.model_url.calls) >= 1
 
     await until(asked, "the job")
-    daemon.signal(signal.SIGTERM)
+    daemon.send(signal.SIGTERM)
     later = await world.submit(nonce=2)
     assert await daemon.wait() == 0
     assert len(world.model_url.calls) == 1
