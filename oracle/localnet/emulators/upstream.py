@@ -88,6 +88,16 @@ class ModelServer:
         except httpx.HTTPError as error:
             raise ModelServerUnreachable(repr(error)) from error
 
+    async def relay(self, method: str, path: str, body: bytes) -> httpx.Response:
+        """Passes a request on as it is and returns the open answer: read it with `aiter_raw`, then `aclose` it."""
+        request = self._client.build_request(
+            method, f"{self._root}{path}", content=body, headers={"content-type": "application/json"}
+        )
+        try:
+            return await self._client.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise ModelServerUnreachable(repr(error)) from error
+
     async def close(self) -> None:
         await self._client.aclose()
 

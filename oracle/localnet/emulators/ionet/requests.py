@@ -73,7 +73,7 @@ class ModelsQuery(_Body):
     q: str = ""
 
 
-_AnyBody = TypeVar("_AnyBody", bound=_Body)
+_AnyBody = TypeVar("_AnyBody", bound=BaseModel)
 
 
 def parse(kind: type[_AnyBody], raw: bytes) -> _AnyBody:
