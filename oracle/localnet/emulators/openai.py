@@ -122,6 +122,11 @@ class ScriptedOpenAI:
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             return self._error(400, "messages must not be empty", "invalid_request_error", "invalid_value", "messages")
+        for name in ("max_tokens", "max_completion_tokens"):
+            if not (body.get(name) is None or (type(body[name]) is int and body[name] >= 1)):
+                return self._error(400, f"Invalid '{name}'", "invalid_request_error", "invalid_value", name)
+        if not isinstance(body.get("stream_options"), dict | None):
+            return self._error(400, "Invalid 'stream_options'", "invalid_request_error", "invalid_type")
         self.requests.append(body)
         fault = self.faults.take("answer", str(body["model"]))
         kind = None if fault is None else Answer(fault.kind)

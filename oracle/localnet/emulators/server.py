@@ -100,6 +100,7 @@ async def serve(emulator: Emulator, *, host: str = "127.0.0.1", port: int = 0) -
         log_config=None,
         access_log=False,
         proxy_headers=False,
+        timeout_keep_alive=300,  # a connection that ends while it is used again must be a fault that somebody set
     )
     config.load()
     # uvicorn's protocol without its Server: no signal handlers, and no main loop whose tick would cost 0.1 s a stop.

@@ -10,6 +10,14 @@ from typing import Any
 import httpx
 import orjson
 
+from oracle.model.pinned import SMOLLM2
+
+REPOSITORIES = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2.model_id,
+    "bartowski/SmolLM2-135M-Instruct-GGUF:Q8_0": SMOLLM2.model_id,
+}
+"""What a container may name by default, and what `oracle.model` calls it."""
+
 
 class ModelServerUnreachable(Exception):
     """No answer came: refused, reset or timed out (`timed_out`)."""

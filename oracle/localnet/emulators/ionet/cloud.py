@@ -47,14 +47,9 @@ from oracle.localnet.emulators.ionet.rentals import (
 )
 from oracle.localnet.emulators.ionet.requests import check, parse
 from oracle.localnet.emulators.records import Records
-from oracle.localnet.emulators.upstream import ModelServer
-from oracle.model.pinned import SMOLLM2
+from oracle.localnet.emulators.upstream import REPOSITORIES, ModelServer
 
 PREFIX = "/enterprise/v1/io-cloud/caas"
-REPOSITORIES = {
-    "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2.model_id,
-    "bartowski/SmolLM2-135M-Instruct-GGUF:Q8_0": SMOLLM2.model_id,
-}
 
 
 class IonetCloud:

@@ -26,15 +26,9 @@ from oracle.localnet.emulators.nosana.timings import Timings
 from oracle.localnet.emulators.nosana.world import World
 from oracle.localnet.emulators.nosana.writes import JobWrites
 from oracle.localnet.emulators.records import Records
-from oracle.localnet.emulators.upstream import ModelServer
-from oracle.model.pinned import SMOLLM2
+from oracle.localnet.emulators.upstream import REPOSITORIES, ModelServer
 
 PIN_TOKEN = "localnet-pinata"
-REPOSITORIES = {
-    "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2.model_id,
-    "bartowski/SmolLM2-135M-Instruct-GGUF:Q8_0": SMOLLM2.model_id,
-}
-"""What jobs may name by default, and what `oracle.model` calls it."""
 
 
 class Nosana:

@@ -125,6 +125,8 @@ class JobWrites:
         if timeout < SHORTEST_TIMEOUT_SECONDS:
             least = f"Credit-paid jobs must have a timeout of at least {SHORTEST_TIMEOUT_SECONDS} seconds"
             raise refuse(400, f"{least}; {timeout} was requested")
+        if not isinstance(body.get("node"), str | None):
+            raise refuse(400, "node must be an address")
         if not market.credit_eligible:
             raise refuse(403, "Market is not eligible for credits")
         cost = market.reservation_micro_usd(timeout)
