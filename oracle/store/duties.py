@@ -6,7 +6,15 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, select
 
 from oracle.core.lifecycle import ENDED
 from oracle.store.rows import AttemptRow, RequestRow
-from oracle.store.schema import LIVE_ATTEMPT, LIVE_SETTLEMENT, SettlementKind, attempts, requests, settlements
+from oracle.store.schema import (
+    LIVE_ATTEMPT,
+    LIVE_SETTLEMENT,
+    SettlementKind,
+    SettlementState,
+    attempts,
+    requests,
+    settlements,
+)
 
 
 def overdue(conn: Connection, *, slot: int, limit: int) -> list[RequestRow]:
@@ -30,6 +38,7 @@ def closable(conn: Connection, *, slot: int, limit: int) -> list[RequestRow]:
             requests.c.closed.is_(False),
             requests.c.ended_slot + requests.c.retention_slots < slot,
             ~_has_live_settlement(),
+            ~_has_landed_close(),
         )
         .order_by(requests.c.ended_slot)
         .limit(limit)
@@ -69,5 +78,16 @@ def _has_live_settlement() -> ColumnElement[bool]:
             settlements.c.request_id == requests.c.id,
             settlements.c.state.in_(LIVE_SETTLEMENT),
             settlements.c.kind != SettlementKind.PURCHASE,
+        )
+    )
+
+
+def _has_landed_close() -> ColumnElement[bool]:
+    """Confirmed, and not yet final: to try again now would be refused."""
+    return exists().where(
+        and_(
+            settlements.c.request_id == requests.c.id,
+            settlements.c.kind == SettlementKind.CLOSE,
+            settlements.c.state == SettlementState.LANDED,
         )
     )

@@ -44,8 +44,11 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def current(url: str) -> str | None:
-    """The revision of a database; None where it is empty. Blocks, as `upgrade` does."""
-    return _alone(parse(url), _revision)
+    """The revision of a database; None where it is empty, or a file that is not there. Blocks, as `upgrade` does."""
+    parsed = parse(url)
+    if is_sqlite(parsed) and not path_of(parsed).exists():
+        return None
+    return _alone(parsed, _revision)
 
 
 @cache

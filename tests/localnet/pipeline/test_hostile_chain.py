@@ -1,0 +1,119 @@
+"""What a hostile or broken chain shows the daemon: each gets a code, and every other request goes on."""
+
+import pytest
+from pipeline_world import World, until
+from solders.account import Account
+from solders.keypair import Keypair
+
+from oracle.chain.program import instructions
+from oracle.chain.program.addresses import operator_address
+from oracle.chain.program.layout import REQUEST_DISCRIMINATOR, decode_header
+from oracle.client.transact import transact
+from oracle.core.lifecycle import State
+from oracle.core.request import Status
+from oracle.localnet import network
+from oracle.localnet.chain import Chain, Commitment
+from oracle.pipeline.daemon import Daemon
+from oracle.store import journal
+from oracle.store.rows import JournalRow
+
+pytestmark = pytest.mark.localnet
+
+
+async def noted(daemon: Daemon, event: str) -> JournalRow:
+    async def look() -> JournalRow | None:
+        lines = await daemon.context.store.read(lambda c: journal.of(c, None))
+        return next((line for line in lines if line.event == event), None)
+
+    return await until(look, f"a note of {event}")
+
+
+@pytest.mark.parametrize("what", ["an unknown version", "a cut header", "a body that does not parse"])
+async def test_a_malformed_account_is_noted_and_delays_nobody(world: World, what: str) -> None:
+    data = bytearray(REQUEST_DISCRIMINATOR + bytes(400))
+    data[8] = 1
+    data[16:48] = bytes(world.queue)
+    data[12:16] = (40).to_bytes(4, "little")
+    if what == "an unknown version":
+        data[8] = 99
+    elif what == "a cut header":
+        del data[200:]
+    else:
+        data[352:392] = b"\xff" * 40
+    odd = Keypair().pubkey()
+    await world.node.call(
+        lambda chain: chain.set_account(odd, Account(10**9, bytes(data), world.program_id, executable=False))
+    )
+    async with world.daemon() as daemon:
+        line = await noted(daemon, "ORC-PIPE-003")
+        good = await world.submit()
+        assert (await world.ended(good)).header.status is Status.FULFILLED
+    assert line.detail["address"] == str(odd)
+
+
+async def test_a_queue_that_names_our_key_without_our_configuration_is_noted_and_not_served(world: World) -> None:
+    stranger = Keypair()
+    await network.fund(world.node, stranger.pubkey())
+    queue = await network.create_queue(
+        world.rpc, world.program_id, stranger, operator=world.authority.pubkey(), uri="http://127.0.0.1:1"
+    )
+    async with world.daemon() as daemon:
+        line = await noted(daemon, "ORC-PIPE-004")
+        good = await world.submit()
+        assert (await world.ended(good)).header.status is Status.FULFILLED
+    assert line.detail == {"queue": str(queue)}
+
+
+async def test_a_removed_operator_buys_nothing(world: World) -> None:
+    submitted = await world.submit()
+    removal = instructions.remove_operator(
+        world.program_id,
+        operator=operator_address(world.program_id, world.queue, world.authority.pubkey()),
+        queue=world.queue,
+        authority=world.authority.pubkey(),
+    )
+    await transact(world.rpc, [removal], [world.authority])
+    async with world.daemon() as daemon:
+        row = await world.reaches(daemon, submitted, State.DECLINED)
+    assert row.error_code == "ORC-POLICY-012"
+    assert len(world.model_url.calls) == 0
+
+
+async def test_an_operator_without_lamports_buys_nothing_until_it_is_funded(world: World) -> None:
+    submitted = await world.submit()
+    await world.node.call(lambda chain: chain.set_account(world.authority.pubkey(), None))
+    async with world.daemon() as daemon:
+        row = await world.reaches(daemon, submitted, State.SEEN)
+
+        async def postponed() -> bool:
+            found = await world.row(daemon, submitted)
+            return found is not None and found.error_code == "ORC-PIPE-012"
+
+        await until(postponed, "the refusal")
+        assert len(world.model_url.calls) == 0
+        await network.fund(world.node, world.authority.pubkey())
+        assert (await world.ended(submitted)).header.status is Status.FULFILLED
+    assert row.attempts_made == 0
+
+
+async def test_a_settlement_on_a_fork_that_is_dropped_lands_again(world: World) -> None:
+    async with world.daemon() as daemon:
+        submitted = await world.submit()
+
+        def settled(chain: Chain, commitment: Commitment) -> bool:
+            account = chain.account(submitted.address, commitment)
+            return account is not None and decode_header(account.data).status is Status.FULFILLED
+
+        async def dropped() -> bool:
+            def drop(chain: Chain) -> bool:
+                if not settled(chain, Commitment.PROCESSED) or settled(chain, Commitment.CONFIRMED):
+                    return False
+                chain.fork(2)
+                return not settled(chain, Commitment.PROCESSED)
+
+            return await world.node.call(drop)
+
+        await until(dropped, "a fork that holds the settlement")
+        ended = await world.ended(submitted)
+        await world.reaches(daemon, submitted, State.SETTLED)
+    assert ended.header.status is Status.FULFILLED
