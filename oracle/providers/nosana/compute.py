@@ -107,6 +107,7 @@ class NosanaCompute:
         self._intents: OrderedDict[str, _Intent] = OrderedDict()
         self._outcomes = Outcomes(api, rates, now)
         self._asked_at: OrderedDict[str, float] = OrderedDict()
+        self._stopped: OrderedDict[str, bool] = OrderedDict()
 
     async def quote(self, task: Task) -> Quote:
         """The cost of the whole time that the task allows. An hour is reserved; only the time used is paid."""
@@ -180,8 +181,11 @@ class NosanaCompute:
 
     async def cancel(self, handle: JobHandle) -> None:
         """Withdraw or end the job; the time it ran is paid. One that has ended stays as it is."""
+        if handle.job_id in self._stopped:
+            return
         if not await self._api.stop(handle.job_id) and self._age_seconds(handle) < INDEX_LAG_SECONDS:
             raise errors.UNAVAILABLE(f"job {handle.job_id} is not known yet and cannot be stopped")
+        _keep(self._stopped, handle.job_id, True)
 
     async def balance(self) -> Money | None:
         return Money(float(await self._api.available_usd()), "USD")
@@ -239,6 +243,8 @@ class NosanaCompute:
 
     async def _unlisted(self, handle: JobHandle) -> JobStatus:
         """Not indexed yet, or withdrawn from its queue, which deletes it and gives the money back (§4.4)."""
+        if handle.job_id in self._stopped:
+            return JobStatus(JobState.CANCELLED)
         if self._age_seconds(handle) < INDEX_LAG_SECONDS:
             return JobStatus(JobState.QUEUED, message="not indexed yet")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from oracle.providers.pricing import Rates, usd_to_lamports
 # A job that its owner ended has no result, or gets a useless one from its host a little later (§2.5).
 _GRACE_SECONDS: Final = 60.0
 _READ_AT_ONCE: Final = 8
-_READ_SECONDS: Final = 30.0
+_READ_SECONDS: Final = 45.0
 _KEPT: Final = 1000
 
 
@@ -60,15 +61,14 @@ class Outcomes:
     async def _document(self, job: Job) -> tuple[Any, bool]:
         """The result document, and whether it is whole: REST keeps a copy without logs for when IPFS is slow."""
         assert job.result_cid is not None
-        try:
+        with contextlib.suppress(OracleError, TimeoutError):
             async with asyncio.timeout(_READ_SECONDS), self._reading:
-                document = await self._api.document(job.result_cid)
-                if document is not None:
-                    return document, True
+                with contextlib.suppress(OracleError):
+                    if (document := await self._api.document(job.result_cid)) is not None:
+                        return document, True
                 copy = await self._api.job(job.address)
                 return (copy.result if copy else None), False
-        except (OracleError, TimeoutError):
-            return None, False
+        return None, False
 
     def _judged(self, handle: JobHandle, job: Job, document: Any) -> Output | OracleError:
         try:

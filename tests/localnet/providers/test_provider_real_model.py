@@ -10,14 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from provider_jobs import ended, until
 
 from oracle.core.compute import (
     Completion,
-    Compute,
     IdempotencyKey,
-    JobHandle,
     JobState,
-    JobStatus,
     Message,
     Recovery,
     Task,
@@ -47,15 +45,6 @@ async def server(model: LocalModel, **settings: object) -> AsyncIterator[ChatCom
         yield compute
     finally:
         await compute.close()
-
-
-async def ended(compute: Compute, handle: JobHandle) -> JobStatus:
-    async with asyncio.timeout(60):
-        while True:
-            status = (await compute.poll([handle]))[handle]
-            if status.state not in (JobState.QUEUED, JobState.RUNNING):
-                return status
-            await asyncio.sleep(0.01)
 
 
 async def test_a_job_runs_on_a_real_server_from_submit_to_fetch(model: LocalModel) -> None:
@@ -110,9 +99,7 @@ async def test_a_cancelled_job_leaves_the_server_free_for_the_next(model: LocalM
     endless = replace(TASK, messages=(Message("user", "Write a long story."),), max_output_tokens=1500)
     async with server(model, max_concurrent_jobs=1) as compute:
         handle = await compute.submit(endless, KEY)
-        async with asyncio.timeout(10):
-            while (await compute.poll([handle]))[handle].state is JobState.QUEUED:  # noqa: ASYNC110 (no event to wait for)
-                await asyncio.sleep(0.01)
+        await until(compute, handle, lambda status: status.state is JobState.RUNNING)
         await compute.cancel(handle)
         assert (await compute.poll([handle]))[handle].state is JobState.CANCELLED
         # 1500 tokens take far longer than this: the server has stopped computing them.
