@@ -98,19 +98,38 @@ async def serve(
                 timeout_graceful_shutdown=1,
             )
         )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve(sockets=sockets), name="chain-server")
-            await server.listening.wait()
-            clock = None if slot_seconds is None else tasks.create_task(_pass_slots(node, slot_seconds))
-            try:
-                yield node
-            finally:
-                if clock is not None:
-                    clock.cancel()
-                server.stopping.set()
+        async with _running(server, sockets), _passing_slots(node, slot_seconds):
+            yield node
 
 
-async def _pass_slots(node: Node, slot_seconds: float) -> None:
+@asynccontextmanager
+async def _running(server: _Server, sockets: list[socket.socket]) -> AsyncIterator[None]:
+    serving = asyncio.create_task(server.serve(sockets=sockets), name="chain-server")
+    serving.add_done_callback(lambda _: server.listening.set())
+    await server.listening.wait()
+    try:
+        yield
+    finally:
+        server.stopping.set()
+        await serving
+
+
+@asynccontextmanager
+async def _passing_slots(node: Node, slot_seconds: float | None) -> AsyncIterator[None]:
+    clock = asyncio.create_task(_pass_slots(node, slot_seconds), name="chain-clock")
+    try:
+        yield
+    finally:
+        clock.cancel()
+        (ended,) = await asyncio.gather(clock, return_exceptions=True)
+        # A chain whose slots had stopped would look to its users like a cluster that never confirms.
+        if isinstance(ended, Exception):
+            raise ended
+
+
+async def _pass_slots(node: Node, slot_seconds: float | None) -> None:
+    if slot_seconds is None:
+        return
     due = time.monotonic()
     while True:
         due = max(due + slot_seconds, time.monotonic())

@@ -1,6 +1,7 @@
 """Transactions on both chains: what lands, what it costs, what is refused and how it is told."""
 
 import base64
+import struct
 
 import pytest
 from rpc_cluster import BASE64, CONFIRMED, MEMO_PROGRAM, SOL, SYSTEM_PROGRAM, Cluster, create, encoded, pay
@@ -15,6 +16,7 @@ from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
 FEE = 5_000
+ED25519_PROGRAM = Pubkey.from_string("Ed25519SigVerify111111111111111111111111111")
 
 
 async def test_a_transfer_lands_and_its_record_tells_all(cluster: Cluster) -> None:
@@ -85,6 +87,31 @@ async def test_every_signature_is_paid_for(cluster: Cluster) -> None:
     payer, other = await cluster.funded(), await cluster.funded()
     tx = await cluster.signed(payer, pay(other.pubkey(), Pubkey.new_unique(), SOL), signers=(other,))
     assert (await cluster.execute(tx))["fee"] == 2 * FEE
+
+
+def ed25519_check(signer: Keypair, message: bytes) -> Instruction:
+    """An instruction that has the precompile verify a signature; everything it points at is in its own data."""
+    here = 0xFFFF
+    offsets = struct.pack("<BBHHHHHHH", 1, 0, 48, here, 16, here, 112, len(message), here)
+    data = offsets + bytes(signer.pubkey()) + bytes(signer.sign_message(message)) + message
+    return Instruction(ED25519_PROGRAM, data, [])
+
+
+async def test_a_signature_that_a_precompile_verifies_is_paid_for_like_any_other(cluster: Cluster) -> None:
+    payer = await cluster.funded()
+    tx = await cluster.signed(payer, ed25519_check(Keypair(), b"message"), pay(payer.pubkey(), Keypair().pubkey(), SOL))
+    meta = await cluster.execute(tx)
+    assert meta["err"] is None
+    assert meta["fee"] == 2 * FEE
+
+
+async def test_a_signature_that_a_precompile_finds_wrong_fails_the_transaction(cluster: Cluster) -> None:
+    payer = await cluster.funded()
+    good = ed25519_check(Keypair(), b"message")
+    forged = Instruction(good.program_id, good.data[:-1] + b"!", [])
+    refused = await cluster.send_refusal(await cluster.signed(payer, forged))
+    assert refused.code == -32002
+    assert refused.data["err"]["InstructionError"][0] == 0
 
 
 # Rent

@@ -101,18 +101,10 @@ class Session:
         self._chain = chain
         self._send = send
         self._ids = ids
-        subscribe: Mapping[str, Callable[[Params], Watch]] = {
-            "accountSubscribe": _account_watch,
-            "programSubscribe": _program_watch,
-            "signatureSubscribe": _signature_watch,
-            "logsSubscribe": _logs_watch,
-            "slotSubscribe": lambda _: SlotWatch(),
-            "rootSubscribe": lambda _: RootWatch(),
-        }
         self._methods = {
             **METHODS,
-            **{name: self._subscribing(make) for name, make in subscribe.items()},
-            **{name.replace("Subscribe", "Unsubscribe"): self._unsubscribe for name in subscribe},
+            **{name: self._subscribing(make) for name, make in SUBSCRIPTIONS.items()},
+            **{name.replace("Subscribe", "Unsubscribe"): self._unsubscribe for name in SUBSCRIPTIONS},
         }
 
     def receive(self, body: bytes) -> None:
@@ -252,3 +244,13 @@ def _logs_watch(params: Params) -> Watch:
     if len(mentions) != 1:
         raise invalid_params("Invalid Request: Only 1 address supported")
     return LogsWatch(mentions[0], level)
+
+
+SUBSCRIPTIONS: Mapping[str, Callable[[Params], Watch]] = {
+    "accountSubscribe": _account_watch,
+    "programSubscribe": _program_watch,
+    "signatureSubscribe": _signature_watch,
+    "logsSubscribe": _logs_watch,
+    "slotSubscribe": lambda _: SlotWatch(),
+    "rootSubscribe": lambda _: RootWatch(),
+}

@@ -388,6 +388,32 @@ async def test_ports_that_are_taken_are_named(node: Node) -> None:
     chain.close()
 
 
+async def test_what_goes_wrong_in_the_block_comes_out_as_it_is() -> None:
+    chain = new_chain()
+    with pytest.raises(ZeroDivisionError):
+        async with serve(chain, slot_seconds=0.01):
+            raise ZeroDivisionError
+    chain.close()
+
+
+async def test_a_chain_whose_slots_stopped_says_why_when_it_is_left() -> None:
+    chain = new_chain()
+    loop, broken = asyncio.get_running_loop(), asyncio.Event()
+
+    def break_down(_: object) -> None:
+        loop.call_soon_threadsafe(broken.set)
+        raise ZeroDivisionError
+
+    async def serve_until_broken() -> None:
+        async with serve(chain, slot_seconds=0.01) as node:
+            await node.call(lambda chain: setattr(chain, "on_progress", break_down))
+            await broken.wait()
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(serve_until_broken(), 10)
+    chain.close()
+
+
 async def test_a_call_that_fails_is_told_to_its_caller_and_the_chain_goes_on(node: Node) -> None:
     with pytest.raises(ZeroDivisionError):
         await node.call(lambda _: 1 / 0)
