@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +86,7 @@ class Http:
             follow_redirects=False,
             # A proxy would carry what is meant for this machine off it.
             trust_env=not _is_loopback(base_url),
+            verify=_certificates() if base_url.startswith("https") else False,
             transport=transport,
         )
 
@@ -260,6 +263,12 @@ def _is_web_address(url: str) -> bool:
     except httpx.InvalidURL:
         return False
     return parts.scheme in ("http", "https") and bool(parts.host)
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Read once for all providers: it takes longer than most calls."""
+    return httpx.create_ssl_context()
 
 
 def _is_loopback(url: str) -> bool:
