@@ -139,8 +139,10 @@ def _check(uri: str, ports: frozenset[int]) -> None:
         raise INPUT_FORBIDDEN("not a URI") from None
     if len(uri) > MAX_URI_BYTES or not uri.isascii() or not uri.isprintable() or " " in uri:
         raise INPUT_FORBIDDEN("a URI is printable ASCII without spaces, at most 2,048 bytes")
-    if parts.scheme != "https" or not parts.hostname:
+    if parts.scheme != "https":
         raise INPUT_FORBIDDEN(f"scheme {parts.scheme!r}: only https is fetched")
+    if not parts.hostname:
+        raise INPUT_FORBIDDEN("no host")
     if parts.username is not None or parts.password is not None:
         raise INPUT_FORBIDDEN("a URI with a user name")
     if port not in ports:

@@ -35,16 +35,17 @@ async def load(context: Context, request: Request) -> tuple[bytes, str | None]:
 
 async def from_source(context: Context, request: Request, query: str) -> tuple[bytes, str]:
     """Data is fetched once a request: its hash is not fixed by the query, so a second fetch may differ."""
-    name = query.removeprefix("data://").split("/", 1)[0]
-    source = context.sources.get(name)
+    network = query.removeprefix("data://").split("/", 1)[0]
+    source = context.sources.get(network)
     if source is None:
-        raise SOURCE_UNKNOWN(name)
-    slot = hashlib.sha256(f"{request.key}/{query}".encode()).hexdigest()
-    stored = await context.store.read(lambda c: results.get_input(c, slot))
+        raise SOURCE_UNKNOWN(network)
+    # Not a hash alone: whoever served a URI whose content has that hash could put its own words in the data's place.
+    name = f"data:{hashlib.sha256(f'{request.key}/{query}'.encode()).hexdigest()}"
+    stored = await context.store.read(lambda c: results.get_input(c, name))
     if stored is not None:
         return stored.content, stored.origin
     dataset = await source.fetch(query)
-    await keep(context, slot, dataset.content, dataset.origin)
+    await keep(context, name, dataset.content, dataset.origin)
     return dataset.content, dataset.origin
 
 
