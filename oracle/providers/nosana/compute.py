@@ -72,13 +72,13 @@ class _Intent:
 
 
 class NosanaCompute:
-    """Implements `Compute`. A purchase may be repeated under its key, and is to be looked up first (law 4).
+    """Implements `Compute`. A lost answer is asked for again under the same key at once, and looked up after a crash.
 
-    The two guard each other: the search of the account's jobs finds what is older than the indexer's lag, and the
-    idempotency key, which the provider surely remembers that long, catches what is younger.
+    Repeating the call would do after a crash too, but only as long as Nosana remembers the key, which it does not
+    promise (§6.4). The account's jobs it keeps for ever.
     """
 
-    capabilities = Capabilities(recovery=Recovery.REPEAT, cancel=True, prompts_public=True)
+    capabilities = Capabilities(recovery=Recovery.LOOK_UP, cancel=True, prompts_public=True)
 
     def __init__(
         self,
@@ -139,6 +139,7 @@ class NosanaCompute:
             "timeout_seconds": intent.timeout_seconds,
             "max_output_tokens": task.max_output_tokens,
             "reserved_usd": None if posted.cost_usd is None else str(posted.cost_usd),
+            "project": posted.project,
         }
         return JobHandle(self.name, posted.job, detail)
 
@@ -161,6 +162,9 @@ class NosanaCompute:
         return CannotTell("no such job is listed, which proves nothing before the indexer has caught up")
 
     async def poll(self, handles: Sequence[JobHandle]) -> Mapping[JobHandle, JobStatus]:
+        for handle in handles:
+            # A restart forgets which account the jobs belong to; the jobs that it left behind say so.
+            self._look_up.learn(handle.detail.get("project"))
         jobs = await self._api.jobs([handle.job_id for handle in handles])
         statuses = await asyncio.gather(*(self._status(handle, jobs.get(handle.job_id)) for handle in handles))
         return dict(zip(handles, statuses, strict=True))

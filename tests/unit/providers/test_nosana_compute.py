@@ -51,6 +51,7 @@ from oracle.providers.nosana.markets import Wanted, choose, fitting, read_market
 from oracle.providers.registry import build
 
 LIST = "POST /jobs/list"
+BATCH = "POST /jobs/batch"
 DEFINITION = definition.build(TASK, KEY, engine="vllm", image="docker.io/vllm/vllm-openai:v0.9.2", min_vram_gb=8)
 HANDLE = JobHandle(
     "nosana", JOB, {"listed_at": NOW, "timeout_seconds": 3600, "max_output_tokens": 32, "reserved_usd": "0.048"}
@@ -97,6 +98,7 @@ async def test_a_job_is_pinned_seen_on_the_gateway_and_bought_on_the_cheapest_ma
         "timeout_seconds": 3600,
         "max_output_tokens": 32,
         "reserved_usd": "0.048",
+        "project": PROJECT,
     }
 
 
@@ -428,13 +430,20 @@ async def test_one_search_answers_for_many_keys() -> None:
     assert len(network.calls("GET /jobs/")) == 4
 
 
-async def test_a_purchase_is_repeated_under_its_key() -> None:
-    assert compute_of(Network(), Clock()).capabilities.recovery is Recovery.REPEAT
+async def test_the_account_is_learned_from_the_jobs_that_a_restart_left_behind() -> None:
+    network, clock = Network(**{"GET /jobs/": listing(), BATCH: [job()]}), Clock()
+    compute = compute_of(network, clock)
+    await compute.poll([replace(HANDLE, detail={**HANDLE.detail, "project": PROJECT})])
+    await compute.find(KEY)
+    clock.advance(400)
+    assert await compute.find(KEY) == Absent()
+
+
+async def test_an_interrupted_purchase_is_looked_up() -> None:
+    assert compute_of(Network(), Clock()).capabilities.recovery is Recovery.LOOK_UP
 
 
 # --- following ---
-
-BATCH = "POST /jobs/batch"
 
 
 async def test_jobs_are_asked_after_in_bulk() -> None:
