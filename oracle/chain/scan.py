@@ -104,7 +104,7 @@ class Scanner:
                 self._note_claim(address, cut)
                 looked.sightings.append(Sighting(key, account.data, read.slot, "scan"))
             row = known.get(address)
-            if row is not None and created_slot != row.created_slot and row.slot < read.slot:
+            if row is not None and created_slot != row.created_slot:
                 looked.gone[RequestKey(address, row.created_slot)] = row.slot
         return looked
 

@@ -69,6 +69,8 @@ async def test_a_scan_sights_what_is_not_on_record_and_reads_it_whole() -> None:
     data = request_data(PENDING, 90, tail=b"a body")
     world.ledger.put(address, data, 90)
     assert await world.scan() == [Sighting(address, data, 100, "scan")]
+    (config,) = [params[1] for method, params in world.ledger.node.calls if method == "getMultipleAccounts"]
+    assert (config["minContextSlot"], "dataSlice" in config) == (100, False)
 
 
 async def test_what_is_on_record_as_it_stands_is_not_read_again() -> None:
@@ -130,6 +132,7 @@ async def test_a_record_newer_than_the_read_is_left_alone() -> None:
     other = Pubkey.new_unique()
     world.keep(other, PENDING, 101, 101)
     assert await world.scan() == []
+    assert world.ledger.node.asked("getMultipleAccounts") == 0
 
 
 async def test_a_request_claimed_between_the_two_reads_of_a_scan_is_in_one_of_them() -> None:
