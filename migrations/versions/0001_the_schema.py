@@ -106,7 +106,7 @@ def create_requests() -> None:
     op.create_index("ix_requests_state_wake_at_ms", "requests", ["state", "wake_at_ms"])
     op.create_index("ix_requests_requester_state", "requests", ["requester", "state"])
     op.create_index("ix_requests_output_sha256", "requests", ["output_sha256"])
-    op.create_index("ix_requests_queue_closed", "requests", ["queue", "closed"])
+    op.create_index("ix_requests_closed_queue", "requests", ["closed", "queue"])
 
 
 def create_attempts() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, and_, exists, select
 
 from oracle.core.lifecycle import ENDED
+from oracle.store.requests import OPEN
 from oracle.store.rows import AttemptRow, RequestRow
 from oracle.store.schema import (
     LIVE_ATTEMPT,
@@ -21,7 +22,7 @@ def overdue(conn: Connection, *, slot: int, limit: int) -> list[RequestRow]:
     """Past their deadline at `slot`, open as far as is known, no intent under way; longest overdue first."""
     query = (
         select(requests)
-        .where(requests.c.state.not_in(ENDED), requests.c.deadline_slot < slot, ~_has_live_settlement())
+        .where(requests.c.state.in_(OPEN), requests.c.deadline_slot < slot, ~_has_live_settlement())
         .order_by(requests.c.deadline_slot)
         .limit(limit)
     )

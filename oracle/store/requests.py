@@ -21,6 +21,9 @@ from oracle.store.rows import RequestRow as RequestRow
 from oracle.store.schema import requests as t
 from oracle.store.sql import insert_new
 
+# Named one by one, for an index finds what is in a list and not what is absent from one.
+OPEN: Final = frozenset(State) - ENDED
+
 _RELEASED: Final = {"lease_owner": None, "lease_until_ms": None}
 _GUARDED: Final = frozenset({"id", "address", "created_slot", "state", "lease_owner", "lease_until_ms", "fence"})
 
@@ -271,6 +274,7 @@ def by_id(conn: Connection, request_id: int) -> RequestRow | None:
 
 
 def by_ids(conn: Connection, request_ids: Collection[int]) -> dict[int, RequestRow]:
+    """Those that exist, by id."""
     return {row.id: RequestRow(*row) for row in conn.execute(select(t).where(t.c.id.in_(request_ids)))}
 
 
@@ -309,7 +313,7 @@ def not_closed(
         select(t).where(t.c.queue.in_(queues), t.c.closed.is_(False), t.c.id > after_id).order_by(t.c.id).limit(limit)
     )
     if ended is not None:
-        query = query.where(t.c.state.in_(ENDED) if ended else t.c.state.not_in(ENDED))
+        query = query.where(t.c.state.in_(ENDED if ended else OPEN))
     return [RequestRow(*row) for row in conn.execute(query)]
 
 
@@ -327,7 +331,7 @@ def counts(conn: Connection) -> dict[State, int]:
 
 def open_count_of(conn: Connection, requester: str) -> int:
     """How many requests of a requester have not ended."""
-    return conn.execute(select(func.count()).where(t.c.requester == requester, t.c.state.not_in(ENDED))).scalar_one()
+    return conn.execute(select(func.count()).where(t.c.requester == requester, t.c.state.in_(OPEN))).scalar_one()
 
 
 def next_wake_ms(conn: Connection, states: Collection[State]) -> int | None:

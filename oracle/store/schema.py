@@ -171,7 +171,7 @@ requests: Final = Table(
     Index(None, "state", "wake_at_ms"),
     Index(None, "requester", "state"),
     Index(None, "output_sha256"),
-    Index(None, "queue", "closed"),
+    Index(None, "closed", "queue"),
 )
 
 attempts: Final = Table(

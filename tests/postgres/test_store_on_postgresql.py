@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from test_store_attempts import *  # noqa: F403
+from test_store_duties import *  # noqa: F403
 from test_store_group_commit import *  # noqa: F403
 from test_store_migrations import *  # noqa: F403
 from test_store_requests import *  # noqa: F403

@@ -125,11 +125,11 @@ async def test_a_query_that_raises_stop_iteration_hangs_nobody(store: Store) -> 
 
 
 async def test_what_was_handed_over_is_committed_before_the_store_closes(store: Store, other: Store) -> None:
-    writes = [asyncio.create_task(store.write(lambda c, n=n: marks.put(c, f"mark-{n}", n))) for n in range(10)]  # type: ignore[misc]
+    writes = [asyncio.create_task(store.write(lambda c, n=n: marks.put(c, f"mark-{n}", n))) for n in range(600)]  # type: ignore[misc]
     await asyncio.sleep(0)
     await store.close()
     await asyncio.gather(*writes)
-    assert await count_marks(other) == 10
+    assert await count_marks(other) == 600
 
 
 async def test_a_closed_store_refuses_reads_and_writes_and_closes_twice(store: Store) -> None:

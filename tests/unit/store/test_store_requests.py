@@ -84,7 +84,7 @@ async def test_a_u64_of_a_hostile_account_is_kept_and_not_refused(store: Store) 
 
 
 async def test_rows_are_taken_with_the_earliest_deadline_first(store: Store) -> None:
-    for address, deadline_slot in (("late", 900), ("soon", 300), ("soonest", 200), ("latest", 1_900)):
+    for address, deadline_slot in (("latest", 1_900), ("late", 900), ("soon", 300), ("soonest", 200)):
         await see(store, address, deadline_slot=deadline_slot)
     taken = await store.write(
         lambda c: requests.take(c, [State.SEEN], owner=OWNER, now_ms=NOW, lease_ms=MINUTE, limit=3)
@@ -234,6 +234,7 @@ async def test_a_fact_from_the_chain_takes_a_row_from_its_holder(store: Store) -
     )
     assert forced is not None
     assert (forced.state, forced.ended_slot, forced.lease_owner) == (State.CANCELLED, 299, None)
+    assert forced.fence == row.fence + 1
     with pytest.raises(OracleError, match=LEASE_LOST.code):
         await store.write(lambda c: requests.move(c, row, State.COMPUTED, now_ms=NOW))
     assert (await store.read(lambda c: journal.of(c, row.id)))[-1].event == "ended"
