@@ -92,7 +92,7 @@ class Http:
 
     async def call(
         self,
-        method: Literal["GET", "POST", "PATCH", "DELETE"],
+        method: Literal["GET", "POST"],
         path: str,
         *,
         repeatable: bool,

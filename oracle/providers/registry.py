@@ -52,7 +52,6 @@ _UNDO_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "llamacpp": {"top_k": 0, "min_p": 0, "repeat_penalty": 1, "cache_prompt": False},
 }
 
-
 # Images that speak the OpenAI wire format and have sh, curl, base64 and sha256sum, which the job's script needs.
 _IMAGES: Mapping[Engine, str] = {
     "vllm": "docker.io/vllm/vllm-openai:v0.9.2",
