@@ -8,6 +8,7 @@ from solders.keypair import Keypair
 from oracle.chain.program import instructions
 from oracle.chain.program.addresses import operator_address
 from oracle.chain.program.layout import REQUEST_DISCRIMINATOR, decode_header
+from oracle.client.requests import Submitted
 from oracle.client.transact import transact
 from oracle.core.lifecycle import State
 from oracle.core.request import Status
@@ -98,22 +99,30 @@ async def test_an_operator_without_lamports_buys_nothing_until_it_is_funded(worl
 
 async def test_a_settlement_on_a_fork_that_is_dropped_lands_again(world: World) -> None:
     async with world.daemon() as daemon:
-        submitted = await world.submit()
 
-        def settled(chain: Chain, commitment: Commitment) -> bool:
-            account = chain.account(submitted.address, commitment)
-            return account is not None and decode_header(account.data).status is Status.FULFILLED
+        async def caught(submitted: Submitted) -> bool:
+            """Whether the settlement was dropped with a fork; False where it was confirmed before we looked."""
 
-        async def dropped() -> bool:
-            def drop(chain: Chain) -> bool:
-                if not settled(chain, Commitment.PROCESSED) or settled(chain, Commitment.CONFIRMED):
-                    return False
+            def settled(chain: Chain, commitment: Commitment) -> bool:
+                account = chain.account(submitted.address, commitment)
+                return account is not None and decode_header(account.data).status is Status.FULFILLED
+
+            def look(chain: Chain) -> str:
+                if settled(chain, Commitment.CONFIRMED):
+                    return "late"
+                if not settled(chain, Commitment.PROCESSED):
+                    return ""
                 chain.fork(2)
-                return not settled(chain, Commitment.PROCESSED)
+                return "late" if settled(chain, Commitment.PROCESSED) else "caught"
 
-            return await world.node.call(drop)
+            return await until(lambda: world.node.call(look), "the settlement") == "caught"
 
-        await until(dropped, "a fork that holds the settlement")
+        for nonce in range(20):
+            submitted = await world.submit(nonce=nonce)
+            if await caught(submitted):
+                break
+        else:
+            pytest.fail("twenty settlements were confirmed before we looked")
         ended = await world.ended(submitted)
         await world.reaches(daemon, submitted, State.SETTLED)
     assert ended.header.status is Status.FULFILLED
