@@ -51,7 +51,6 @@ class EndpointConfig:
     """One endpoint. Without `limits` a loopback address is called freely, any other as the public ones allow."""
 
     url: str = field(repr=False)
-    websocket_url: str | None = field(default=None, repr=False)
     limits: Limits | None = None
 
 
