@@ -108,7 +108,7 @@ async def choose(
     context: Context, row: RequestRow, request: Request, task: Task, earlier: Sequence[AttemptRow]
 ) -> tuple[Route, Quote]:
     """The best route that is not used up, that the fee covers and the deadline allows. Raises an ORC-POLICY code."""
-    left = tuple(route for route in candidates_of(context, request) if not _is_used_up(route, earlier))
+    left = tuple(route for route in candidates_of(context, request) if not _is_used_up(context, route, earlier))
     if not left:
         raise NO_ROUTE_LEFT(", ".join(sorted({f"{a.provider}: {a.error_code}" for a in earlier})))
     quotes = await affordable(context, request, left, task)
@@ -127,12 +127,16 @@ async def choose(
     raise too_late or NO_ROUTE_LEFT("no route within its price cap")
 
 
-def _is_used_up(route: Route, earlier: Sequence[AttemptRow]) -> bool:
-    """A route ends with an error that no repetition can mend, or with its number of attempts."""
+def _is_used_up(context: Context, route: Route, earlier: Sequence[AttemptRow]) -> bool:
+    """A route ends with an error that no repetition can mend, or with its number of purchases.
+
+    A refusal that cost nothing, as of a busy provider, is no purchase: it has the longer budget of retries.
+    """
     mine = [a for a in earlier if (a.provider, a.model) == (route.provider, route.model)]
-    return len(mine) >= route.max_attempts or any(
-        a.error_code is not None and verdict_of(a.error_code) is Verdict.GIVE_UP for a in mine
-    )
+    if any(a.error_code is not None and verdict_of(a.error_code) is Verdict.GIVE_UP for a in mine):
+        return True
+    refused = sum(a.cost_lamports == 0 for a in mine)
+    return len(mine) - refused >= route.max_attempts or refused > context.config.policy.max_retries
 
 
 async def latencies(context: Context, routes: Sequence[Route]) -> dict[Route, float]:
@@ -231,7 +235,9 @@ async def end_attempt(
     `cost_lamports` is what it cost all the same; None where the provider does not say: the quote then stays booked.
     """
     now_ms = context.clock.now_ms()
-    wait = (error.retry_after_seconds or 0.5) if error.verdict is not Verdict.GIVE_UP else 0.0
+    wait = 0.0
+    if error.verdict is not Verdict.GIVE_UP:
+        wait = backoff_seconds(attempt.number - 1, context.clock.jitter(), told=error.retry_after_seconds)
     back = State.CLAIMED if row.claim_required else State.ADMITTED
 
     def write(c: Connection) -> None:
