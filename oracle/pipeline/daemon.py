@@ -90,8 +90,9 @@ class Daemon:
         self.context = context
         self.pool = pool
         cluster = context.config.cluster
-        url = cluster.websocket or websocket_url(cluster.rpc[0].get_secret_value())
-        self.pubsub = PubSub([url if isinstance(url, str) else url.get_secret_value()])
+        urls = [cluster.websocket.get_secret_value()] if cluster.websocket else []
+        urls += [websocket_url(url.get_secret_value()) for url in cluster.rpc if not cluster.websocket]
+        self.pubsub = PubSub(urls)
         self.watcher = Watcher(
             context.rpc,
             self.pubsub,

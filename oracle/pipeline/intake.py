@@ -5,6 +5,7 @@ The row is the memory (law 1): once `see` has committed, a request is followed t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 import structlog
@@ -23,17 +24,31 @@ from oracle.store.rows import RequestRow
 
 log = structlog.get_logger(__name__)
 
+AT_ONCE = 256
+
 
 async def run(context: Context, sightings: AsyncIterator[Sighting | Vanished]) -> None:
-    """Until the daemon stops: one durable write a sighting, many in flight through the store's group commit."""
-    async for sighting in sightings:
-        if context.stopping.is_set():
-            return
-        try:
-            await take_in(context, sighting)
-        except OracleError as error:
-            # Nothing is lost: the next scan finds every account that has no row, or an older one.
-            log.warning("intake failed", code=error.code, detail=error.detail)
+    """Until the daemon stops. Many sightings are in flight at once, so that a burst costs few commits.
+
+    Their order does not matter: a row keeps what the newest slot said of it.
+    """
+    gate = asyncio.Semaphore(AT_ONCE)
+    async with asyncio.TaskGroup() as tasks:
+        async for sighting in sightings:
+            if context.stopping.is_set():
+                return
+            await gate.acquire()
+            tasks.create_task(tried(context, sighting)).add_done_callback(lambda _: gate.release())
+
+
+async def tried(context: Context, sighting: Sighting | Vanished) -> None:
+    """Nothing is lost where it fails: the next scan finds every account that has no row, or an older one."""
+    try:
+        await take_in(context, sighting)
+    except OracleError as error:
+        log.warning("intake failed", code=error.code, detail=error.detail)
+    except Exception:
+        log.exception("intake failed")
 
 
 async def take_in(context: Context, sighting: Sighting | Vanished) -> None:
