@@ -45,12 +45,13 @@ RESTING: Final = frozenset({State.DECLINED, State.PARKED})
 _WORK: Final[dict[State, frozenset[State]]] = {
     State.SEEN: frozenset({State.ADMITTED, State.REFUSED}),
     State.ADMITTED: frozenset({State.CLAIMING, State.RUNNING, State.REFUSED}),
-    State.CLAIMING: frozenset({State.CLAIMED, State.ADMITTED, State.REFUSED}),
+    # A claim that a fork took back is made again for an answer that is there already.
+    State.CLAIMING: frozenset({State.CLAIMED, State.ADMITTED, State.COMPUTED, State.REFUSED}),
     State.CLAIMED: frozenset({State.RUNNING, State.ADMITTED, State.REFUSED}),
     State.RUNNING: frozenset({State.COMPUTED, State.REFUSED, State.ADMITTED, State.CLAIMED}),
     State.COMPUTED: frozenset({State.SETTLING}),
     State.REFUSED: frozenset({State.SETTLING}),
-    State.SETTLING: frozenset({State.SETTLED, State.REJECTED, State.COMPUTED, State.REFUSED}),
+    State.SETTLING: frozenset({State.SETTLED, State.REJECTED, State.COMPUTED, State.REFUSED, State.CLAIMING}),
     # A person sent it back to work.
     State.PARKED: frozenset({State.SEEN, State.ADMITTED, State.CLAIMED, State.COMPUTED, State.REFUSED}),
     State.DECLINED: frozenset({State.SEEN}),
@@ -59,21 +60,17 @@ _WORK: Final[dict[State, frozenset[State]]] = {
 # Whatever the daemon is doing, the chain may end a request by another's hand.
 _BY_ANOTHER: Final = frozenset({State.CANCELLED, State.EXPIRED, State.SUPERSEDED, State.VANISHED})
 
-# An end that was seen at `confirmed` can be undone by a fork, until it is finalized; so these few lead back.
-_UNDONE_BY_FORK: Final[dict[State, frozenset[State]]] = {
-    State.SETTLED: frozenset({State.SETTLING, State.SUPERSEDED, State.EXPIRED}),
-    State.REJECTED: frozenset({State.SETTLING, State.SUPERSEDED, State.EXPIRED, State.CANCELLED}),
-    State.CANCELLED: frozenset({State.SEEN, State.SETTLED, State.REJECTED, State.SUPERSEDED, State.EXPIRED}),
-    State.EXPIRED: frozenset({State.SEEN, State.SETTLED, State.REJECTED, State.SUPERSEDED}),
-    State.SUPERSEDED: frozenset({State.SEEN, State.EXPIRED, State.CANCELLED}),
-    State.VANISHED: frozenset(),
-}
+# An end that was seen at `confirmed` can be undone by a fork until it is finalized: the request goes on with what is
+# at hand (nothing, an answer, a refusal, a signature in flight), or the other fork has ended it in another way.
+_UNDONE_BY_FORK: Final = frozenset({State.SEEN, State.COMPUTED, State.REFUSED, State.SETTLING})
 
 
 def successors(state: State) -> frozenset[State]:
     """Every state that `state` may move to."""
+    if state is State.VANISHED:
+        return frozenset()  # it was gone at `finalized`
     if state in ENDED:
-        return _UNDONE_BY_FORK[state]
+        return _UNDONE_BY_FORK | (ENDED - {state, State.VANISHED})
     # A settlement of ours may have landed before we know it, whatever the row says (a restored backup, a lost write).
     resting = frozenset({State.PARKED, State.DECLINED, State.SETTLED, State.REJECTED})
     return _WORK[state] | _BY_ANOTHER | (resting - {state})

@@ -188,8 +188,10 @@ def check_fee(fee_lamports: int, quote_lamports: int, settlement_lamports: int, 
 
 
 def required_fee(quote_lamports: int, settlement_lamports: int, margin: float) -> int:
-    """The least fee, in lamports, at which a job is worth buying."""
-    return quote_lamports + settlement_lamports + max(0, int((quote_lamports + settlement_lamports) * margin))
+    """The least fee, in lamports, at which a job is worth buying. A part of a lamport counts as a whole one."""
+    cost = quote_lamports + settlement_lamports
+    # In millionths: a product of floats would be lamports off in either direction.
+    return max(0, cost + -(-cost * round(margin * 1_000_000) // 1_000_000))
 
 
 # What the operator cannot do is rejected on chain, so that the requester gets its fee back at once.

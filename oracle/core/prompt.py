@@ -56,12 +56,15 @@ def messages_of(content: bytes, flags: Flags) -> tuple[Message, ...]:
     if Flags.CHAT not in flags:
         return (Message("user", text),)
     try:
-        items = json.loads(text)
+        items = json.loads(text, object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError):
-        raise INPUT_NOT_CHAT("not JSON") from None
+        raise INPUT_NOT_CHAT("not JSON, or a name twice in one object") from None
     if not isinstance(items, list) or not 1 <= len(items) <= MAX_MESSAGES:
         raise INPUT_NOT_CHAT(f"not an array of 1 to {MAX_MESSAGES} messages")
-    return tuple(_message(item, at) for at, item in enumerate(items))
+    messages = tuple(_message(item, at) for at, item in enumerate(items))
+    if not any(message.content.strip() for message in messages):
+        raise INPUT_EMPTY()
+    return messages
 
 
 def check_hash(content: bytes, expected: bytes) -> None:
@@ -79,6 +82,13 @@ def _text(content: bytes) -> str:
     if not text.strip():
         raise INPUT_EMPTY()
     return text
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a name that stands twice, a reader believes the first and a parser takes the last."""
+    if len(decoded := dict(pairs)) < len(pairs):
+        raise ValueError("a name twice")
+    return decoded
 
 
 def _message(item: Any, at: int) -> Message:

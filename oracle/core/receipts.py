@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -45,11 +46,25 @@ _FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "completed_at": int,
 }
 
+# One spelling for each value, or two receipts with two hashes could say the same.
+_U64: Final = re.compile(r"0|[1-9][0-9]{0,19}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_SPELLINGS: Final = {
+    "created_slot": _U64,
+    "nonce": _U64,
+    "body_hash": _SHA256,
+    "input_hash": _SHA256,
+    "output_hash": _SHA256,
+}
+
 
 def encode(fields: Mapping[str, Any]) -> bytes:
     """RFC 8785 bytes of a receipt. Raises ORC-RECEIPT-001 where a field is missing, unknown or of another type."""
     _check(fields)
-    return rfc8785.dumps(dict(fields))
+    try:
+        return rfc8785.dumps(dict(fields))
+    except (ValueError, RecursionError) as error:
+        raise RECEIPT_INVALID(f"no canonical form: {type(error).__name__}") from None
 
 
 def job_hash(receipt: bytes) -> bytes:
@@ -79,6 +94,8 @@ def _check(fields: Mapping[str, Any]) -> None:
     if unknown := sorted(fields.keys() - _FIELDS.keys()):
         raise RECEIPT_INVALID(f"unknown {', '.join(unknown)}")
     for name, kind in _FIELDS.items():
-        value = fields[name]
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
             raise RECEIPT_INVALID(f"{name} has the wrong type")
+    for name, spelling in _SPELLINGS.items():
+        if not spelling.fullmatch(fields[name]):
+            raise RECEIPT_INVALID(f"{name} is not spelt as it must be")

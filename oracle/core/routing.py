@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from oracle.core.compute import Capabilities, Quote
 from oracle.core.policy import MODEL_NOT_ROUTED, NO_PRIVATE_ROUTE
@@ -98,15 +100,34 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
+# Behind the name: the date or number of a snapshot, a revision, `latest`, or the quantisation of a weights file.
+# Never a word: gpt-4o-mini is not gpt-4o, llama3:70b not llama3, and llama-guard not llama.
+_SNAPSHOT: Final = re.compile(
+    r"-\d{4}-\d{2}-\d{2}|[-@](\d{8}|\d{6}|\d{4}|0\d\d)|@[0-9a-f]{7,40}|[-:@]latest|[-.](i?q\d(_\w+)?|b?f16|fp16|f32)",
+    re.ASCII,
+)
+_WEIGHTS: Final = ".gguf"
+
+
 def is_same_model(expected: str, reported: str) -> bool:
     """Whether the model that a provider says it ran is the one its route names.
 
     Providers report a path, a file name or a dated snapshot of the name they were given; anything else is another
     model, and passing it off as the one that was asked for would break law 9.
     """
-    want, got = _bare(expected), _bare(reported)
-    return got == want or (got.startswith(want) and got[len(want)] in "-@:.")
+    want, got = (model.casefold().replace("\\", "/") for model in (expected, reported))
+    if got == want:
+        return True
+    (owner, name), (other_owner, other_name) = _owner_and_name(want), _owner_and_name(got)
+    if not name or (owner and other_owner and owner != other_owner):
+        return False
+    return other_name == name or (
+        other_name.startswith(name) and _SNAPSHOT.fullmatch(other_name, len(name)) is not None
+    )
 
 
-def _bare(model: str) -> str:
-    return model.casefold().replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".gguf")
+def _owner_and_name(model: str) -> tuple[str, str]:
+    """The two halves of `owner/name`; of the path of a file, whose directories say nothing, only the name."""
+    owner, _, name = model.rpartition("/")
+    is_path = model.startswith(("/", ".", "~")) or name.endswith(_WEIGHTS)
+    return "" if is_path else owner, name.removesuffix(_WEIGHTS)

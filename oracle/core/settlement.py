@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+FIRST_ESCALATED_PRICE: Final = 1_000
+"""Micro-lamports per compute unit: 20 lamports for a pack of eight, and already before whoever pays nothing."""
+
+_MOST_DOUBLINGS: Final = 32
+
 
 class SignatureState(StrEnum):
     SIGNED = "signed"
@@ -67,12 +72,15 @@ class Next(StrEnum):
     """Finalized with an error: dead, and its members are free."""
     EXPIRED = "expired"
     """Proven absent past its last valid height: dead, and its members are free."""
+    OUTLIVED = "outlived"
+    """Past its last valid height, but the history does not reach back to it: it cannot land any more, and whether it
+    has landed only the accounts that it would have changed can tell."""
 
 
 def judge(attempted: Attempted, observed: Observed) -> Next:
     """What follows from one observation. Whatever is not proven leads to WAIT or RESEND, never to a dead end."""
     if observed.commitment is None:
-        return Next.EXPIRED if _is_proven_absent(attempted, observed) else Next.RESEND
+        return _of_absent(attempted, observed)
     if observed.commitment == "finalized":
         return Next.FAILED if observed.failed else Next.DONE
     if observed.failed:
@@ -81,13 +89,15 @@ def judge(attempted: Attempted, observed: Observed) -> Next:
     return Next.SHOW if observed.commitment == "confirmed" else Next.WAIT
 
 
-def _is_proven_absent(attempted: Attempted, observed: Observed) -> bool:
-    if not observed.searched_history or observed.finalized_height is None or observed.first_available_slot is None:
-        return False
-    return (
-        observed.finalized_height > attempted.last_valid_block_height
-        and observed.first_available_slot <= attempted.signed_slot
-    )
+def _of_absent(attempted: Attempted, observed: Observed) -> Next:
+    if (
+        not observed.searched_history
+        or observed.finalized_height is None
+        or observed.first_available_slot is None
+        or observed.finalized_height <= attempted.last_valid_block_height
+    ):
+        return Next.RESEND
+    return Next.EXPIRED if observed.first_available_slot <= attempted.signed_slot else Next.OUTLIVED
 
 
 def may_sign_again(
@@ -109,4 +119,6 @@ def priority_price(
     escalation, never above the cap."""
     fees = sorted(recent_micro_lamports)
     base = fees[min(len(fees) - 1, int(len(fees) * percentile))] if fees else 0
-    return min(cap, max(floor, base, 1 if escalation else 0) << escalation)
+    # Twice nothing is nothing: what did not land for free begins at a price that is noticed.
+    least = FIRST_ESCALATED_PRICE if escalation else 0
+    return min(cap, max(floor, base, least) << min(escalation, _MOST_DOUBLINGS))

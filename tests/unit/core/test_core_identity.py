@@ -1,0 +1,46 @@
+"""Two purchases have two keys, and whoever repeats one derives the same."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oracle.core.identity import idempotency_key
+from oracle.core.request import RequestKey
+
+addresses = st.text("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz", min_size=1, max_size=44)
+purchases = st.tuples(
+    st.builds(RequestKey, addresses, st.integers(0, 2**64 - 1)), st.integers(0, 100), st.integers(0, 10**6)
+)
+
+
+@given(purchases, purchases)
+def test_purchases_share_a_key_only_if_they_are_the_same(one: tuple, other: tuple) -> None:  # type: ignore[type-arg]
+    assert (idempotency_key(*one) == idempotency_key(*other)) == (one == other)
+
+
+def test_neighbours_never_share_a_key() -> None:
+    keys = {
+        idempotency_key(RequestKey(address, slot), lane, attempt)
+        for address in ("a", "a1", "1a", "11")
+        for slot in (0, 1, 11, 111)
+        for lane in (0, 1, 11)
+        for attempt in (1, 11, 111)
+    }
+    assert len(keys) == 4 * 4 * 3 * 3
+
+
+@given(purchases)
+def test_a_key_is_shaped_as_a_uuid_because_some_providers_take_nothing_else(purchase: tuple) -> None:  # type: ignore[type-arg]
+    key = idempotency_key(*purchase)
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", key)
+    assert str(uuid.UUID(key)) == key
+
+
+def test_a_key_never_changes_between_releases() -> None:
+    """A purchase that was interrupted by an upgrade is looked up under the key it was made with."""
+    key = idempotency_key(RequestKey("9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin", 321), 0, 2)
+    assert key == "a20cb0e3-d079-06e8-7273-6c40bb2618e2"
