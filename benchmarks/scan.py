@@ -85,7 +85,7 @@ async def serve(count: int) -> None:
             await writer.drain()
 
     server = await asyncio.start_server(converse, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
@@ -156,12 +156,12 @@ def serving(count: int) -> Iterator[str]:
 
 
 def main(counts: list[int]) -> None:
-    print(f"{'accounts':>9} {'scan':>9} {'stall':>9} {'baseline':>9} {'stall':>9}")  # noqa: T201
+    print(f"{'accounts':>9} {'scan':>9} {'stall':>9} {'baseline':>9} {'stall':>9}")
     for count in counts:
         with serving(count) as url:
             (seconds, stall), (base_seconds, base_stall) = asyncio.run(compared(url, count))
         ours = f"{seconds:>8.2f}s {stall * 1000:>6.0f} ms"
-        print(f"{count:>9,} {ours} {base_seconds:>8.2f}s {base_stall * 1000:>6.0f} ms")  # noqa: T201
+        print(f"{count:>9,} {ours} {base_seconds:>8.2f}s {base_stall * 1000:>6.0f} ms")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes docs/reference/errors.md from the codes in the source: `python scripts/error_page.py`. A test compares them."""
+"""Writes docs/reference/errors.md from the codes in the source: `python scripts/error_page.py`. A test compares both."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def page() -> str:
         if room != (room := code.code.split("-")[1]):
             sections.append(f"## {room}\n")
         sections.append(
-            f"### {code.code}\n\n**{code.title}.** {code.cause}\n\n*Remedy*: {code.remedy}\n\n*Next*: {_NEXT[code.verdict]}\n"
+            f"### {code.code}\n\n**{code.title}.** {code.cause}\n\n"
+            f"*Remedy*: {code.remedy}\n\n*Next*: {_NEXT[code.verdict]}\n"
         )
     return "\n".join(sections)
 

@@ -86,7 +86,7 @@ async def create_queue(
 
 
 def wallet(path: Path) -> Keypair:
-    """The keypair in a file of the Solana CLI's format; where there is none a new one is written, for its owner only."""
+    """The keypair in a file of the Solana CLI's format; where there is none a new one is written, private."""
     if path.exists():
         return Keypair.from_json(path.read_text())
     keypair = Keypair()
