@@ -1,4 +1,4 @@
-"""Writes docs/reference/errors.md from the codes in the source: `python scripts/error_page.py`. A test compares both."""
+"""Writes docs/reference/errors.md from the codes in the source; a test compares the two."""
 
 from __future__ import annotations
 
