@@ -32,7 +32,7 @@ from oracle.pipeline.fees import Fees
 from oracle.pipeline.queues import unconfigured_queues
 from oracle.pipeline.supervisor import supervise
 from oracle.providers import registry
-from oracle.store import journal, lock, migrate
+from oracle.store import journal, leases, lock, migrate
 from oracle.store.engine import Store
 
 log = structlog.get_logger(__name__)
@@ -47,12 +47,14 @@ async def assembled(config: Config) -> AsyncIterator[Daemon]:
     selfcheck.check(idl.built_in())
     signer = signer_of(config.operator)
     async with AsyncExitStack() as stack:
-        hold_alone(stack, config, signer)
+        is_alone = hold_alone(stack, config, signer)
         if await asyncio.to_thread(migrate.current, config.database.url) is None:
             # A new database needs no ceremony; one with a schema is changed only by `oracle db upgrade`.
             await asyncio.to_thread(migrate.upgrade, config.database.url)
         store = await Store.open(config.database.url)
         stack.push_async_callback(store.close)
+        if is_alone and (freed := await store.write(leases.release_all)):
+            log.info("rows of a dead daemon freed", rows=freed)
         pool = pool_of(config)
         stack.push_async_callback(pool.close)
         await pool.check()
@@ -166,12 +168,16 @@ class Daemon:
             await asyncio.sleep(SLOT_SECONDS)
 
 
-def hold_alone(stack: AsyncExitStack, config: Config, signer: Signer) -> None:
-    """One daemon a database file and a key on this machine: two would sign for the same requests."""
+def hold_alone(stack: AsyncExitStack, config: Config, signer: Signer) -> bool:
+    """One daemon a database file and a key on this machine: two would sign for the same requests.
+
+    Whether the database is ours alone, as a file is and a PostgreSQL server is not.
+    """
     held = lock.hold_database(config.database.url)
     if held is not None:
         stack.callback(held.release)
     stack.callback(lock.hold(f"operator-{signer.public_key}").release)
+    return held is not None
 
 
 def signer_of(operator: Operator) -> Signer:
