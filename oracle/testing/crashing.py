@@ -1,0 +1,132 @@
+"""The real daemon, which kills itself at a named point as `kill -9` would: for tests of what a crash leaves behind.
+
+    python -m oracle.testing.crashing --config oracle.toml --list
+    python -m oracle.testing.crashing --config oracle.toml --crash-at "after provider.submit nosana submit.call"
+    python -m oracle.testing.crashing --config oracle.toml --crash-at "before store.write submit.buy intend:3"
+
+`--list` runs the daemon until SIGTERM and then prints every point that its life has reached, with how often. The number
+after the colon says at which time the point kills; without one it is the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from oracle.api.app import app
+from oracle.api.server import serving
+from oracle.config import Config, load
+from oracle.logs import set_up
+from oracle.pipeline.clock import Clock
+from oracle.pipeline.daemon import assembled
+from oracle.testing.crash_points import Points, watch_parts, watched
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One life of a daemon. Everything here can be pickled, so that a process can be forked to live it.
+
+    `crash_at` kills it, `record` is a file to which each point is appended when it is first reached. `clock_steps` are
+    `(seconds after the start, seconds)` by which its wall clock jumps. `constants` replaces numbers of modules, such as
+    `{"oracle.providers.nosana.compute.INDEX_LAG_SECONDS": 1.0}`: what takes minutes there would take them in a test.
+    """
+
+    config: Path
+    crash_at: str | None = None
+    record: Path | None = None
+    clock_steps: Sequence[tuple[float, float]] = ()
+    constants: Sequence[tuple[str, float]] = ()
+
+
+class SteppedClock(Clock):
+    """The real clock, with a wall time that jumps when told. Monotonic time does not, as on a real machine."""
+
+    def __init__(self, steps: Sequence[tuple[float, float]]) -> None:
+        self._steps = steps
+        self._began = time.monotonic()
+
+    def now_ms(self) -> int:
+        age = time.monotonic() - self._began
+        return super().now_ms() + int(1000 * sum(step for after, step in self._steps if age >= after))
+
+
+def live(life: Life) -> Points:
+    """Run the daemon as `oracle run` does, until SIGTERM or its crash. Returns the points that it reached."""
+    for name, value in life.constants:
+        module, _, constant = name.rpartition(".")
+        setattr(importlib.import_module(module), constant, value)
+    config = load(life.config)
+    set_up(config.log)
+    points = Points(_both(_crash(life.crash_at), _recorder(life.record)))
+    with watched(points, config):
+        asyncio.run(_run(config, points, SteppedClock(life.clock_steps)))
+    return points
+
+
+async def _run(config: Config, points: Points, clock: Clock) -> None:
+    async with assembled(config) as daemon:
+        context = daemon.context
+        context.clock = clock
+        watch_parts(points, context)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
+        async with serving(app(context), config.api.host, config.api.port):
+            await daemon.run()
+
+
+OnReach = Callable[[str, int], None]
+
+
+def _crash(at: str | None) -> OnReach:
+    name, colon, number = (at or "").rpartition(":")
+    target = (name, int(number)) if colon else (at, 1)
+
+    def crash(name: str, count: int) -> None:
+        if (name, count) == target:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return crash
+
+
+def _recorder(path: Path | None) -> OnReach:
+    if path is None:
+        return lambda name, count: None
+    file = path.open("a", buffering=1)
+
+    def record(name: str, count: int) -> None:
+        if count == 1:
+            file.write(name + "\n")
+
+    return record
+
+
+def _both(first: OnReach, second: OnReach) -> OnReach:
+    def both(name: str, count: int) -> None:
+        second(name, count)
+        first(name, count)
+
+    return both
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser("oracle.testing.crashing", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--config", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--crash-at", metavar="NAME[:n]")
+    what.add_argument("--list", action="store_true")
+    chosen = parser.parse_args(arguments)
+    points = live(Life(chosen.config, crash_at=chosen.crash_at))
+    for name, count in points.counts.items():
+        sys.stdout.write(f"{count:6d}  {name}\n")
+
+
+if __name__ == "__main__":
+    main()
