@@ -10,7 +10,8 @@ import json
 from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Update, and_, case, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, case, func, or_, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from oracle.core import lifecycle
 from oracle.core.lifecycle import ENDED, State
@@ -26,6 +27,26 @@ OPEN: Final = frozenset(State) - ENDED
 
 _RELEASED: Final = {"lease_owner": None, "lease_until_ms": None}
 _GUARDED: Final = frozenset({"id", "address", "created_slot", "state", "lease_owner", "lease_until_ms", "fence"})
+
+# Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
+_HELD: Final = (
+    update(t)
+    .where(
+        t.c.id == bindparam("held_id"),
+        t.c.fence == bindparam("held_fence"),
+        t.c.lease_owner == bindparam("held_by"),
+        t.c.state == bindparam("held_state"),
+    )
+    .returning(t)
+)
+_HELD_AND_WOKEN: Final = _HELD.values(
+    # If the status has changed while the row was held, its holder decided on the old one, and the wake-up of `see`
+    # would be lost without a trace.
+    wake_at_ms=case(
+        (t.c.chain_status != bindparam("held_chain_status"), bindparam("moved_at_ms", type_=BigInteger)),
+        else_=bindparam("due_at_ms", type_=BigInteger),
+    )
+)
 
 
 def see(
@@ -145,16 +166,17 @@ def move(
     lifecycle.check(row.state, new)
     moved = _write(
         conn,
-        _held(row).values(
-            state=new,
-            state_since_ms=now_ms,
-            wake_at_ms=_wake(row, now_ms, now_ms if wake_at_ms is None else wake_at_ms),
-            retries=0,
-            **_last_error(code, detail),
-            **({} if keep_lease else _RELEASED),
-            **columns,
-        ),
+        _HELD_AND_WOKEN,
         row,
+        held_chain_status=row.chain_status,
+        moved_at_ms=now_ms,
+        due_at_ms=now_ms if wake_at_ms is None else wake_at_ms,
+        state=new,
+        state_since_ms=now_ms,
+        retries=0,
+        **_last_error(code, detail),
+        **({} if keep_lease else _RELEASED),
+        **columns,
     )
     _note_move(conn, row.id, row.state, new, now_ms=now_ms, slot=slot, event=event, code=code, detail=detail)
     return moved
@@ -179,14 +201,15 @@ def postpone(
     """
     postponed = _write(
         conn,
-        _held(row).values(
-            wake_at_ms=_wake(row, now_ms, wake_at_ms),
-            retries=t.c.retries + (1 if count else 0),
-            **_last_error(code, detail),
-            **_RELEASED,
-            **columns,
-        ),
+        _HELD_AND_WOKEN,
         row,
+        held_chain_status=row.chain_status,
+        moved_at_ms=now_ms,
+        due_at_ms=wake_at_ms,
+        retries=row.retries + (1 if count else 0),
+        **_last_error(code, detail),
+        **_RELEASED,
+        **columns,
     )
     if code is not None and (code != row.error_code or row.retries == 0):
         journal.note(conn, row.id, "postponed", now_ms=now_ms, old_state=row.state, code=code, detail=detail)
@@ -195,12 +218,12 @@ def postpone(
 
 def release(conn: Connection, row: RequestRow) -> None:
     """Give a held row back, due as before. Raises ORC-STORE-016 where it is not held."""
-    _write(conn, _held(row).values(**_RELEASED), row)
+    _write(conn, _HELD, row, **_RELEASED)
 
 
 def renew(conn: Connection, row: RequestRow, now_ms: int, lease_ms: int) -> RequestRow:
     """Hold a row for longer. Raises ORC-STORE-016 where it is not held."""
-    return _write(conn, _held(row).values(lease_until_ms=now_ms + lease_ms), row)
+    return _write(conn, _HELD, row, lease_until_ms=now_ms + lease_ms)
 
 
 def force(
@@ -257,7 +280,7 @@ def count_attempt(conn: Connection, row: RequestRow) -> None:
 
     Raises ORC-STORE-016 where it is not held.
     """
-    _write(conn, _held(row).values(attempts_made=t.c.attempts_made + 1), row)
+    _write(conn, _HELD.values(attempts_made=t.c.attempts_made + 1), row)
 
 
 def get(conn: Connection, address: str, created_slot: int) -> RequestRow | None:
@@ -349,26 +372,14 @@ def _unleased(now_ms: int) -> ColumnElement[bool]:
     return or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms)
 
 
-def _held(row: RequestRow) -> Update:
+def _write(conn: Connection, statement: ReturningUpdate[Any], row: RequestRow, **values: Any) -> RequestRow:
     if row.lease_owner is None:
-        # It was read, not taken. As a condition this would be IS NULL, and match.
         raise LEASE_LOST(f"request {row.key} was not taken")
-    return update(t).where(
-        and_(t.c.id == row.id, t.c.fence == row.fence, t.c.lease_owner == row.lease_owner, t.c.state == row.state)
-    )
-
-
-def _write(conn: Connection, statement: Update, row: RequestRow) -> RequestRow:
-    written = conn.execute(statement.returning(t)).one_or_none()
+    held = {"held_id": row.id, "held_fence": row.fence, "held_by": row.lease_owner, "held_state": row.state}
+    written = conn.execute(statement, held | values).one_or_none()
     if written is None:
         raise LEASE_LOST(f"request {row.key}, fence {row.fence}")
     return RequestRow(*written)
-
-
-def _wake(row: RequestRow, now_ms: int, wake_at_ms: int) -> ColumnElement[int]:
-    # The status changed while the row was held: its holder decided on the old one, and the wake-up of `see` would
-    # be lost without a trace.
-    return case((t.c.chain_status != row.chain_status, now_ms), else_=wake_at_ms)
 
 
 def _last_error(code: str | None, detail: Any) -> dict[str, Any]:

@@ -294,6 +294,14 @@ async def test_an_intent_is_given_back_only_as_it_was(store: Store) -> None:
         await store.write(lambda c: settlements.release(c, released, wake_at_ms=NOW))
 
 
+async def test_an_intent_that_was_signed_meanwhile_is_not_given_back(store: Store) -> None:
+    taken = (await take_new(store, "a"))[0]
+    await sign(store, [taken])
+    with pytest.raises(OracleError, match=LEASE_LOST.code):
+        await store.write(lambda c: settlements.release(c, taken, wake_at_ms=NOW))
+    assert (await get(store, taken)).state is SettlementState.SENT
+
+
 async def intend(
     store: Store,
     row: RequestRow,

@@ -1,0 +1,160 @@
+"""What a durable step of a request costs: each committed by itself, and in groups as the daemon does it.
+
+    python benchmarks/group_commit.py [--rows 2000] [--url postgresql+asyncpg://…]
+
+One step is what a loop does to a request: a fenced update and a line of the journal. Every commit survives a power
+failure (`synchronous=FULL`, `synchronous_commit=on`). The baseline is the same step through SQLAlchemy and aiosqlite,
+one transaction for each, as an asyncio application usually does it. Without `--url` it runs on SQLite, in a temporary
+directory of the current one, so that the disk measured is the disk here. A PostgreSQL database must be empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import platform
+import sqlite3
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Connection, event
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from oracle.core.lifecycle import State
+from oracle.store import requests
+from oracle.store.engine import Store, upgrade
+from oracle.store.requests import RequestRow
+
+NOW_MS = 1_700_000_000_000
+WAITERS = (1, 8, 64, 512)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    what: str
+    rows: int
+    seconds: float
+    commits: int
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds
+
+
+async def main() -> None:
+    here = Path.cwd()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2_000, help="steps in each line of the table")
+    parser.add_argument("--url", help="an empty PostgreSQL database to measure instead of SQLite")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=here, prefix=".benchmark-") as directory:
+        url = arguments.url or f"sqlite:///{directory}/oracle.sqlite"
+        await asyncio.to_thread(upgrade, url)
+        figures = [] if arguments.url else [await baseline(url, arguments.rows)]
+        store = await Store.open(url)
+        figures += [await grouped(store, arguments.rows, waiters) for waiters in WAITERS]
+        engine = await store.read(version)
+        await store.close()
+    show(figures, f"{engine}, Python {platform.python_version()}, {platform.machine()}, one run")
+
+
+async def baseline(url: str, rows: int) -> Figure:
+    """SQLAlchemy and aiosqlite with the same durability, a transaction for each step."""
+    engine = create_async_engine(url.replace("sqlite:", "sqlite+aiosqlite:"))
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connected(connection: sqlite3.Connection, _: object) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    async def write(work: Callable[[Connection], object]) -> None:
+        async with engine.begin() as conn:
+            await conn.run_sync(work)
+
+    try:
+        async with engine.begin() as conn:
+            held = await conn.run_sync(lambda c: hold(c, "baseline", rows))
+        seconds = await timed(held, 1, write)
+    finally:
+        await engine.dispose()
+    return Figure("SQLAlchemy + aiosqlite, a commit each", rows, seconds, rows)
+
+
+async def grouped(store: Store, rows: int, waiters: int) -> Figure:
+    """The store, with so many loops that write at once."""
+    held = await store.write(lambda c: hold(c, f"waiters-{waiters}", rows))
+    before = store.commits
+    seconds = await timed(held, waiters, store.write)
+    name = "this store, a commit each" if waiters == 1 else f"this store, {waiters} writers at once"
+    return Figure(name, rows, seconds, store.commits - before)
+
+
+def hold(conn: Connection, prefix: str, rows: int) -> list[RequestRow]:
+    for number in range(rows):
+        requests.see(
+            conn,
+            address=f"{prefix}-{number}",
+            created_slot=1,
+            queue="queue",
+            requester="requester",
+            refund_to="payer",
+            model="model",
+            fee_lamports=5_000_000,
+            deadline_slot=1_000,
+            claim_required=False,
+            retention_slots=50,
+            account=bytes(600),
+            chain_status=0,
+            chain_slot=1,
+            now_ms=NOW_MS,
+            seen_by="scan",
+            state=State.ADMITTED,
+        )
+    return requests.take(conn, [State.ADMITTED], owner="benchmark", now_ms=NOW_MS, lease_ms=60_000, limit=rows)
+
+
+async def timed(
+    held: list[RequestRow], waiters: int, write: Callable[[Callable[[Connection], object]], Awaitable[object]]
+) -> float:
+    left = iter(held)
+
+    async def loop() -> None:
+        for row in left:
+            await write(lambda c, row=row: requests.move(c, row, State.RUNNING, now_ms=NOW_MS))  # type: ignore[misc]
+
+    began = time.perf_counter()
+    await asyncio.gather(*(loop() for _ in range(waiters)))
+    return time.perf_counter() - began
+
+
+def version(conn: Connection) -> str:
+    if conn.dialect.name == "sqlite":
+        return f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=FULL"
+    settings = [conn.exec_driver_sql(f"SHOW {name}").scalar_one() for name in ("server_version", "synchronous_commit")]
+    return "PostgreSQL {}, synchronous_commit={}".format(*settings)
+
+
+def show(figures: list[Figure], title: str) -> None:
+    table = Table(title=title, title_justify="left")
+    table.add_column("how")
+    for heading in ("rows/s", "times", "commits", "rows per commit", "ms per row"):
+        table.add_column(heading, justify="right")
+    for figure in figures:
+        table.add_row(
+            figure.what,
+            f"{figure.rows_per_second:,.0f}",
+            f"{figure.rows_per_second / figures[0].rows_per_second:.1f}",
+            f"{figure.commits:,}",
+            f"{figure.rows / figure.commits:.1f}",
+            f"{1000 * figure.seconds / figure.rows:.3f}",
+        )
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
