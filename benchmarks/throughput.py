@@ -124,7 +124,7 @@ def document(bench: Bench) -> dict[str, Any]:
         "operator": {"keypair": "operator.json", "queues": [bench.queue], "base_uri": "http://127.0.0.1:1"},
         "providers": {"instant": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "free": True}},
         "models": {"bench": {"routes": [{"provider": "instant", "model": "bench"}]}},
-        "policy": {"max_open_per_requester": None},
+        "policy": {"max_open_per_requester": 1_000_000},
     }
 
 

@@ -23,9 +23,13 @@ from oracle.core.routing import ModelRoutes
 from oracle.pipeline.batch import Batch
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.fees import Fees
+from oracle.pipeline.memo import Memo
 from oracle.store import requests
 from oracle.store.engine import Store
 from oracle.store.rows import RequestRow
+
+LATENCY_SECONDS = 5.0
+"""How old a measured latency may be when a route is chosen by it."""
 
 
 class Bells:
@@ -77,6 +81,10 @@ class Context:
     restarts: dict[str, int] = field(default_factory=dict)
     pulses: dict[str, float] = field(default_factory=dict)
     rehearsals: Batch[RequestRow, None] | None = None
+    latencies: Memo[float | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.latencies = Memo(LATENCY_SECONDS, self.clock.monotonic)
 
     def slot(self) -> int:
         """The current slot, as the slot clock estimates it from what it has observed."""

@@ -69,7 +69,7 @@ async def claim(context: Context, row: RequestRow) -> None:
 async def buy(context: Context, row: RequestRow) -> None:
     request = request_of(row)
     content, _ = await inputs.load(context, request)
-    earlier = await context.store.read(lambda c: attempts.of(c, row.id))
+    earlier = await context.store.read(lambda c: attempts.of(c, row.id)) if row.attempts_made else []
     route, quote = await choose(context, row, request, task_of(request, content), earlier)
     task = task_of(request, content, route)
     number = row.attempts_made + 1
@@ -140,15 +140,21 @@ def _is_used_up(context: Context, route: Route, earlier: Sequence[AttemptRow]) -
 
 
 async def latencies(context: Context, routes: Sequence[Route]) -> dict[Route, float]:
-    """Measured p95 in seconds of the routes that have run at least five jobs."""
+    """Measured p95 in seconds of the routes that have run at least five jobs; a few seconds old at most."""
     found = {}
     for route in routes:
-        seconds = await context.store.read(
-            lambda c, route=route: attempts.durations(c, route.provider, route.model, 100)  # type: ignore[misc]
+        p95 = await context.latencies.get(
+            (route.provider, route.model),
+            lambda route=route: measured_p95(context, route),  # type: ignore[misc]
         )
-        if len(seconds) >= 5 and (p95 := percentile(seconds, 0.95)) is not None:
+        if p95 is not None:
             found[route] = p95
     return found
+
+
+async def measured_p95(context: Context, route: Route) -> float | None:
+    seconds = await context.store.read(lambda c: attempts.durations(c, route.provider, route.model, 100))
+    return percentile(seconds, 0.95) if len(seconds) >= 5 else None
 
 
 def within_budget(c: Connection, context: Context, quoted_lamports: int, now_ms: int) -> None:
