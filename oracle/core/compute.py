@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NewType, Protocol
+from typing import Any, Literal, NewType, Protocol, runtime_checkable
 
 from oracle.core.errors import OracleError
 
@@ -23,7 +23,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One inference to run. `model` is the provider's own name of it; `timeout_seconds` bounds the whole job."""
+    """One inference to run. `model` is the provider's own name of it; `timeout_seconds` bounds the whole job.
+
+    `sampling` are further fields of the OpenAI wire format, such as `top_p` and `stop`. Only a chat API can honour
+    them, so a task that has any never goes elsewhere.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -32,6 +36,7 @@ class Task:
     seed: int = 0
     private: bool = False
     timeout_seconds: float = 120.0
+    sampling: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,8 @@ class Output:
     output_tokens: int | None = None
     started_at: float | None = None
     finished_at: float | None = None
+    finish_reason: str = "stop"
+    """`length` where the answer was cut at the limit that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,16 +182,49 @@ class Completion:
     response_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a streamed answer. `model` is the one that is said to run; empty where that is not said yet."""
+
+    text: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector per text, in the order of the texts. `model` is the one that ran, in the provider's words."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model: str
+    input_tokens: int | None = None
+    cost_lamports: int | None = None
+
+
 class Chat(Protocol):
     """A synchronous chat API (OpenAI wire format). `providers.chat.ChatCompute` makes a `Compute` of it."""
 
     async def complete(self, task: Task) -> Completion: ...
 
-    def stream(self, task: Task) -> AsyncIterator[str]: ...
+    def stream(self, task: Task) -> AsyncGenerator[Piece | Completion, None]:
+        """The answer in pieces, and at its end the whole completion with its token counts."""
+
+    async def embed(self, model: str, texts: Sequence[str], *, seconds: float) -> Embeddings: ...
 
     async def models(self) -> Sequence[str]: ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Synchronous(Protocol):
+    """A `Compute` that also answers while the caller waits, as the gateway's clients do: nothing of it is a job."""
+
+    async def answer(self, task: Task) -> Output: ...
+
+    def stream(self, task: Task) -> AsyncGenerator[Piece | Output, None]:
+        """The answer in pieces, and at its end the whole output. Closing it cuts the call."""
+
+    async def embed(self, model: str, texts: Sequence[str], *, seconds: float) -> Embeddings: ...
 
 
 @dataclass(frozen=True, slots=True)

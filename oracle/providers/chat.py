@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -14,6 +15,7 @@ from oracle.core.compute import (
     Capabilities,
     Chat,
     Completion,
+    Embeddings,
     Found,
     IdempotencyKey,
     JobHandle,
@@ -21,6 +23,7 @@ from oracle.core.compute import (
     JobStatus,
     Money,
     Output,
+    Piece,
     Quote,
     Recovery,
     Task,
@@ -50,11 +53,10 @@ class Limits:
 
 
 class ChatCompute:
-    """Implements `Compute`. `chat` is public: the gateway streams from it, and `close` closes it.
+    """Implements `Compute` and `Synchronous`, which share the places of `concurrent_jobs`. `close` closes `chat`.
 
     Jobs live in memory, so a restart forgets them. A handle that is not known is LOST, never FAILED: its call may have
-    been paid for (law 5). The model
-    that answered is reported as the API names it; whether it may is decided elsewhere.
+    been paid for (law 5). The model that answered is reported as the API names it; whether it may is decided elsewhere.
     """
 
     def __init__(
@@ -121,6 +123,28 @@ class ChatCompute:
         if job is not None:
             await self._cut([job])
 
+    async def answer(self, task: Task) -> Output:
+        """The answer, while the caller waits. Cancelling cuts the call."""
+        return await self._call(task)
+
+    async def stream(self, task: Task) -> AsyncGenerator[Piece | Output, None]:
+        """The answer in pieces, and at its end the whole output. Closing the generator cuts the call."""
+        async with self._turn(task.timeout_seconds) as (remaining, started_at):
+            pieces = self.chat.stream(replace(task, timeout_seconds=remaining))
+            async with contextlib.aclosing(pieces):
+                async for piece in pieces:
+                    if isinstance(piece, Piece):
+                        yield piece
+                    else:
+                        check_not_cut(piece, task.max_output_tokens)
+                        yield await self._output(task, piece, started_at)
+
+    async def embed(self, model: str, texts: Sequence[str], *, seconds: float) -> Embeddings:
+        async with self._turn(seconds) as (remaining, _):
+            found = await self.chat.embed(model, texts, seconds=remaining)
+        _, lamports = await self._cost(model, found.input_tokens, 0)
+        return replace(found, cost_lamports=lamports)
+
     async def balance(self) -> Money | None:
         return await self._balance() if self._balance else None
 
@@ -135,7 +159,7 @@ class ChatCompute:
     async def _run(self, job: _Job, task: Task) -> None:
         """Take one job to its end. Nothing escapes: what went wrong becomes the job's status."""
         try:
-            output = await self._call(job, task)
+            output = await self._call(task, job)
             job.end(JobStatus(JobState.SUCCEEDED), self._clock(), output)
         except OracleError as error:
             state = JobState.LOST if error.verdict is Verdict.UNKNOWN else JobState.FAILED
@@ -148,29 +172,34 @@ class ChatCompute:
             lost = errors.NO_ANSWER(f"{self.name}: unexpected {type(error).__name__}")
             job.end(JobStatus(JobState.LOST, lost, str(lost)), self._clock())
 
-    async def _call(self, job: _Job, task: Task) -> Output:
-        deadline = self._clock() + task.timeout_seconds
-        try:
-            async with asyncio.timeout(task.timeout_seconds):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise errors.NOT_SENT(f"{self.name}: no free place in {task.timeout_seconds:g} s") from None
-        try:
-            job.status = JobStatus(JobState.RUNNING)
-            started_at = self._now()
-            remaining = max(0.0, deadline - self._clock())
+    async def _call(self, task: Task, job: _Job | None = None) -> Output:
+        async with self._turn(task.timeout_seconds) as (remaining, started_at):
+            if job is not None:
+                job.status = JobStatus(JobState.RUNNING)
             try:
                 async with asyncio.timeout(remaining + _GRACE_SECONDS):
                     completion = await self.chat.complete(replace(task, timeout_seconds=remaining))
             except TimeoutError:
                 raise errors.NO_ANSWER(f"{self.name}: no answer in {task.timeout_seconds:g} s") from None
-        finally:
-            self._turns.release()
         check_not_cut(completion, task.max_output_tokens)
         return await self._output(task, completion, started_at)
 
+    @contextlib.asynccontextmanager
+    async def _turn(self, seconds: float) -> AsyncIterator[tuple[float, float]]:
+        """One of the places: the seconds that are left of `seconds` once it is had, and when that was."""
+        deadline = self._clock() + seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise errors.NOT_SENT(f"{self.name}: no free place in {seconds:g} s") from None
+        try:
+            yield max(0.0, deadline - self._clock()), self._now()
+        finally:
+            self._turns.release()
+
     async def _output(self, task: Task, completion: Completion, started_at: float) -> Output:
-        cost, lamports = await self._cost(task.model, completion)
+        cost, lamports = await self._cost(task.model, completion.input_tokens, completion.output_tokens)
         return Output(
             content=completion.text.encode(),
             model_run=completion.model,
@@ -180,15 +209,18 @@ class ChatCompute:
             output_tokens=completion.output_tokens,
             started_at=started_at,
             finished_at=self._now(),
+            finish_reason="length" if completion.finish_reason == "length" else "stop",
         )
 
-    async def _cost(self, model: str, completion: Completion) -> tuple[Money | None, int | None]:
+    async def _cost(
+        self, model: str, input_tokens: int | None, output_tokens: int | None
+    ) -> tuple[Money | None, int | None]:
         """The final cost, where the provider counted tokens and the price is known. It never fails a paid answer."""
-        if completion.input_tokens is None or completion.output_tokens is None:
+        if input_tokens is None or output_tokens is None:
             return None, None
         try:
             price = await self._price_of(model)
-            usd = token_cost_usd(price, completion.input_tokens, completion.output_tokens)
+            usd = token_cost_usd(price, input_tokens, output_tokens)
             return Money(float(usd), "USD"), usd_to_lamports(usd, self._rates)
         except OracleError:
             return None, None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Final
 
-from oracle.core.compute import Completion, Money, Task
+from oracle.core.compute import Completion, Embeddings, Money, Piece, Task
 from oracle.core.errors import OracleError
 from oracle.providers import errors
 from oracle.providers.http import Http
@@ -54,8 +54,11 @@ class IoNetChat:
                 self._listed_at = None
             raise
 
-    def stream(self, task: Task) -> AsyncIterator[str]:
+    def stream(self, task: Task) -> AsyncGenerator[Piece | Completion, None]:
         return self._chat.stream(task)
+
+    async def embed(self, model: str, texts: Sequence[str], *, seconds: float) -> Embeddings:
+        return await self._chat.embed(model, texts, seconds=seconds)
 
     async def models(self) -> Sequence[str]:
         return tuple(await self._models())

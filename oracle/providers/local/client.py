@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from oracle.core.compute import Completion, Task
+from oracle.core.compute import Completion, Embeddings, Piece, Task
 from oracle.model.pinned import SMOLLM2
 from oracle.model.server import LocalModel
 from oracle.model.weights import ensure_weights
@@ -40,8 +40,14 @@ class LocalChat:
         chat, remaining = await self._ready(task)
         return await chat.complete(remaining)
 
-    def stream(self, task: Task) -> AsyncIterator[str]:
-        return self._pieces(task)
+    async def stream(self, task: Task) -> AsyncGenerator[Piece | Completion, None]:
+        chat, remaining = await self._ready(task)
+        async with contextlib.aclosing(chat.stream(remaining)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def embed(self, model: str, texts: Sequence[str], *, seconds: float) -> Embeddings:
+        raise errors.MODEL_UNAVAILABLE(f"{self._name} makes no embeddings")
 
     async def models(self) -> Sequence[str]:
         return (SMOLLM2.model_id,)
@@ -49,13 +55,6 @@ class LocalChat:
     async def close(self) -> None:
         async with self._starting:
             await self._running.aclose()
-
-    async def _pieces(self, task: Task) -> AsyncGenerator[str, None]:
-        chat, remaining = await self._ready(task)
-        async with contextlib.aclosing(chat.streamed(remaining)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, str):
-                    yield piece
 
     async def _ready(self, task: Task) -> tuple[OpenAIChat, Task]:
         """The running model, and the task with the time that is left of it."""

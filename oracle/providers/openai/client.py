@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from oracle.core.compute import Completion, Task
+from oracle.core.compute import Completion, Embeddings, Piece, Task
 from oracle.providers import errors, sse
 from oracle.providers.http import Http
 from oracle.providers.openai import wire
-from oracle.providers.openai.wire import Dictation, Embeddings
+from oracle.providers.openai.wire import Dictation
 
 MODELS_SECONDS: Final = 30.0
 
@@ -33,20 +33,16 @@ class OpenAIChat:
         )
         return wire.read_completion(self._http.json(answer, repeatable=False), private)
 
-    def stream(self, task: Task) -> AsyncIterator[str]:
-        """The answer in pieces. Raises after the last one unless the server said that the answer is finished."""
-        return self._pieces(task)
-
-    async def streamed(self, task: Task) -> AsyncGenerator[str | Completion, None]:
-        """The answer in pieces, and at its end the whole completion with its token counts."""
+    async def stream(self, task: Task) -> AsyncGenerator[Piece | Completion, None]:
+        """Raises after the last piece unless the server said that the answer is finished."""
         private = _texts(task)
         reader = wire.ChunkReader(private)
         body = wire.chat_body(task, self._dictation, stream=True)
         pieces = self._http.stream("chat/completions", json=body, seconds=task.timeout_seconds, private=private)
         async with contextlib.aclosing(pieces):
             async for data in sse.events(pieces):
-                if text := reader.feed(data):
-                    yield text
+                if piece := reader.feed(data):
+                    yield piece
         yield reader.completed()
 
     async def models(self) -> Sequence[str]:
@@ -71,17 +67,11 @@ class OpenAIChat:
         await self._http.close()
 
     async def _whole_stream(self, task: Task) -> Completion:
-        async with contextlib.aclosing(self.streamed(task)) as pieces:
+        async with contextlib.aclosing(self.stream(task)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Completion):
                     return piece
         raise errors.ANSWER_INCOMPLETE("the stream ended without its completion")
-
-    async def _pieces(self, task: Task) -> AsyncGenerator[str, None]:
-        async with contextlib.aclosing(self.streamed(task)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, str):
-                    yield piece
 
 
 def _texts(task: Task) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from oracle.core.compute import Completion, Task
+from oracle.core.compute import Completion, Embeddings, Piece, Task
 from oracle.core.errors import OracleError
 from oracle.providers import errors
 from oracle.providers.failures import Complaint, error_of, read_complaint
@@ -24,7 +24,7 @@ _SEED_MASK: Final = 0x7FFF_FFFF
 
 @dataclass(frozen=True, slots=True)
 class Dictation:
-    """How a server wants to be asked. `extra` is merged into every chat body and wins over what is there.
+    """How a server wants to be asked. `extra` is merged into every chat body; only the sampling of a task wins over it.
 
     `by_stream` reads every answer as a stream: llama.cpp computes anything else to its end, for nobody, when its reader
     has gone away.
@@ -39,15 +39,6 @@ class Dictation:
 PLAIN: Final = Dictation()
 
 
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """One vector per text, in the order of the texts."""
-
-    vectors: tuple[tuple[float, ...], ...]
-    model: str
-    input_tokens: int | None = None
-
-
 def chat_body(task: Task, dictation: Dictation, *, stream: bool) -> dict[str, Any]:
     """The body of `POST /chat/completions`. Sampling is spelled out: servers default to values of their own."""
     body: dict[str, Any] = {
@@ -60,7 +51,7 @@ def chat_body(task: Task, dictation: Dictation, *, stream: bool) -> dict[str, An
         body |= {"temperature": task.temperature, "top_p": 1, "seed": task.seed & _SEED_MASK}
     if stream:
         body["stream_options"] = {"include_usage": True}
-    return body | dict(dictation.extra)
+    return body | dict(dictation.extra) | dict(task.sampling)
 
 
 def read_completion(body: Any, private: Sequence[str] = ()) -> Completion:
@@ -97,8 +88,17 @@ class ChunkReader:
         self._answer = _Answer()
         self._texts: list[str] = []
 
-    def feed(self, data: str) -> str:
-        """The piece of text in one event's data; empty for a chunk without text, and for `[DONE]`."""
+    def feed(self, data: str) -> Piece | None:
+        """The piece of text in one event's data; None for a chunk without text, and for `[DONE]`."""
+        text = self._text(data)
+        return Piece(text, self._answer.model) if text else None
+
+    def completed(self) -> Completion:
+        """The whole completion, once the stream has ended. Raises as `read_completion` does."""
+        self._answer.text = "".join(self._texts)
+        return self._answer.completed()
+
+    def _text(self, data: str) -> str:
         if data.strip() == "[DONE]":
             return ""
         try:
@@ -123,11 +123,6 @@ class ChunkReader:
         text = _string(delta.get("content"))
         self._texts.append(text)
         return text
-
-    def completed(self) -> Completion:
-        """The whole completion, once the stream has ended. Raises as `read_completion` does."""
-        self._answer.text = "".join(self._texts)
-        return self._answer.completed()
 
 
 def read_models(body: Any) -> tuple[str, ...] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from provider_jobs import ended
 
-from oracle.core.compute import Completion, IdempotencyKey, JobState, JobStatus, Message, Task
+from oracle.core.compute import Completion, IdempotencyKey, JobState, JobStatus, Message, Piece, Task
 from oracle.core.errors import ErrorCode, OracleError, Verdict
 from oracle.localnet.emulators.ionet import Ionet
 from oracle.localnet.emulators.ionet.catalogue import ApiKey
@@ -86,8 +86,10 @@ async def test_a_job_on_io_net_costs_what_its_list_says(prefix: str, shape: str)
 async def test_a_streamed_answer_of_io_net_is_the_same_answer() -> None:
     async with ionet() as (compute, _):
         whole = await compute.chat.complete(TASK)
-        pieces = [piece async for piece in compute.chat.stream(TASK)]
-    assert "".join(pieces) == whole.text
+        *pieces, streamed = [piece async for piece in compute.chat.stream(TASK)]
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == whole.text
+    assert isinstance(streamed, Completion)
+    assert streamed.output_tokens == whole.output_tokens
 
 
 @pytest.mark.parametrize(
@@ -226,9 +228,9 @@ async def test_a_job_runs_on_every_kind_of_server(personality: Personality) -> N
     async with openai(personality) as (compute, _):
         output = await output_of(compute)
         assert isinstance(compute.chat, OpenAIChat)
-        *texts, whole = [piece async for piece in compute.chat.streamed(TASK)]
+        *pieces, whole = [piece async for piece in compute.chat.stream(TASK)]
     assert isinstance(whole, Completion)
-    assert output.content.decode() == whole.text == "".join(text for text in texts if isinstance(text, str))
+    assert output.content.decode() == whole.text == "".join(piece.text for piece in pieces if isinstance(piece, Piece))
     assert output.model_run == MODEL
     assert output.output_tokens == whole.output_tokens
 

@@ -17,6 +17,7 @@ from oracle.core.compute import (
     IdempotencyKey,
     JobState,
     Message,
+    Piece,
     Recovery,
     Task,
 )
@@ -64,11 +65,11 @@ async def test_a_job_runs_on_a_real_server_from_submit_to_fetch(model: LocalMode
 async def test_a_streamed_answer_is_the_answer(model: LocalModel) -> None:
     async with server(model) as compute:
         assert isinstance(compute.chat, OpenAIChat)
-        *texts, whole = [piece async for piece in compute.chat.streamed(TASK)]
+        *pieces, whole = [piece async for piece in compute.chat.stream(TASK)]
         again = await compute.chat.complete(TASK)
     assert isinstance(whole, Completion)
-    assert "".join(text for text in texts if isinstance(text, str)) == whole.text
-    assert len(texts) > 1
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == whole.text
+    assert len(pieces) > 1
     # Temperature 0 and no prompt cache: the same task gives the same text.
     assert again.text == whole.text
     assert again.output_tokens == whole.output_tokens
@@ -138,7 +139,8 @@ async def test_the_local_provider_starts_its_model_and_starts_it_again_after_its
         again = await compute.submit(TASK, IdempotencyKey("again"))
         assert (await ended(compute, again)).state is JobState.SUCCEEDED
         assert (await compute.fetch(again)).content == first.content
-        assert "".join([piece async for piece in compute.chat.stream(TASK)]).encode() == first.content
+        pieces = [piece async for piece in compute.chat.stream(TASK)]
+        assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)).encode() == first.content
     finally:
         await compute.close()
     assert not compute.chat._model.alive

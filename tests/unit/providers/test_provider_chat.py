@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,13 +14,17 @@ from provider_wire import TASK
 from oracle.core.compute import (
     CannotTell,
     Completion,
+    Embeddings,
     Found,
     IdempotencyKey,
     JobHandle,
     JobState,
     JobStatus,
     Money,
+    Output,
+    Piece,
     Recovery,
+    Synchronous,
     Task,
 )
 from oracle.core.errors import OracleError, Verdict
@@ -39,6 +43,7 @@ class ScriptedChat:
         self.calls: list[Task] = []
         self.started = asyncio.Event()
         self.closed = False
+        self.closed_streams = 0
         self._replies = list(replies)
 
     async def complete(self, task: Task) -> Completion:
@@ -51,8 +56,16 @@ class ScriptedChat:
             return reply
         return await reply(task)
 
-    async def stream(self, task: Task) -> AsyncIterator[str]:
-        yield "42"
+    async def stream(self, task: Task) -> AsyncGenerator[Piece | Completion, None]:
+        try:
+            yield Piece("4", "gpt-x")
+            yield Piece("2", "gpt-x")
+            yield await self.complete(task)
+        finally:
+            self.closed_streams += 1
+
+    async def embed(self, model: str, texts: Sequence[str], *, seconds: float) -> Embeddings:
+        return Embeddings(tuple((float(len(text)),) for text in texts), model, input_tokens=12)
 
     async def models(self) -> Sequence[str]:
         return ("gpt-x",)
@@ -357,10 +370,56 @@ async def test_a_price_that_is_lost_afterwards_does_not_lose_the_answer() -> Non
     assert (await compute.fetch(handle)).cost is None
 
 
+PRICED = {"price_of": fixed(TokenPrice(Decimal(1), Decimal(10))), "rates": Rates(sol_usd=Decimal(100))}
+
+
+async def test_a_stream_ends_with_the_output_and_what_it_cost() -> None:
+    compute = ChatCompute("example", ScriptedChat(DONE), **PRICED)
+    *pieces, output = [piece async for piece in compute.stream(TASK)]
+    assert pieces == [Piece("4", "gpt-x"), Piece("2", "gpt-x")]
+    assert isinstance(output, Output)
+    assert (output.content, output.cost_lamports, output.finish_reason) == (b"42", 620, "stop")
+
+
+async def test_a_stream_that_is_closed_is_cut_and_gives_its_place_back() -> None:
+    chat = ScriptedChat(DONE)
+    compute = ChatCompute("example", chat, limits=Limits(concurrent_jobs=1))
+    for _ in range(2):
+        stream = compute.stream(TASK)
+        await anext(stream)
+        await stream.aclose()
+    assert chat.closed_streams == 2
+
+
+async def test_answers_and_streams_share_the_places_of_jobs() -> None:
+    compute = ChatCompute("example", ScriptedChat(for_ever), limits=Limits(concurrent_jobs=1))
+    await compute.submit(TASK, KEY)
+    await asyncio.sleep(0)
+    for waiting in (compute.answer(replace(TASK, timeout_seconds=0.01)), compute.embed("m", ["a"], seconds=0.01)):
+        with pytest.raises(OracleError) as caught:
+            await waiting
+        assert caught.value.error is errors.NOT_SENT
+    await compute.close()
+
+
+async def test_a_stream_cut_before_the_limit_that_was_asked_for_is_no_answer() -> None:
+    compute = ChatCompute("example", ScriptedChat(replace(DONE, finish_reason="length")))
+    with pytest.raises(OracleError) as caught:
+        _ = [piece async for piece in compute.stream(TASK)]
+    assert caught.value.error is errors.ANSWER_CUT
+
+
+async def test_embeddings_cost_their_input() -> None:
+    compute = ChatCompute("example", ScriptedChat(DONE), **PRICED)
+    found = await compute.embed("m", ["a", "bb"], seconds=1)
+    assert (found.vectors, found.cost_lamports) == (((1.0,), (2.0,)), 120)
+
+
 async def test_what_it_can_do_is_declared() -> None:
     compute = ChatCompute("example", ScriptedChat(DONE), recovery=Recovery.REPEAT)
     assert compute.capabilities.recovery is Recovery.REPEAT
     assert compute.capabilities.cancel
+    assert isinstance(compute, Synchronous)
     assert not compute.capabilities.prompts_public
     assert await compute.models() == ("gpt-x",)
     assert await compute.balance() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from provider_wire import COMPLETION, STREAM, TASK, Pieces, Wire, answer, http
 
-from oracle.core.compute import Completion, Message, Task
+from oracle.core.compute import Completion, Message, Piece, Task
 from oracle.core.errors import ErrorCode, OracleError, Verdict
 from oracle.providers import errors, sse
 from oracle.providers.openai.client import OpenAIChat
@@ -204,9 +205,9 @@ def streaming(*pieces: bytes, then: Exception | None = None, **options: Any) -> 
 
 
 async def collected(chat: OpenAIChat) -> tuple[list[str], Completion]:
-    *texts, whole = [piece async for piece in chat.streamed(TASK)]
+    *pieces, whole = [piece async for piece in chat.stream(TASK)]
     assert isinstance(whole, Completion)
-    return [text for text in texts if isinstance(text, str)], whole
+    return [piece.text for piece in pieces if isinstance(piece, Piece)], whole
 
 
 async def test_a_stream_gives_its_pieces_and_then_the_whole() -> None:
@@ -309,8 +310,16 @@ async def test_a_server_that_computes_for_readers_long_gone_is_read_as_a_stream(
     assert wire.body()["stream"] is True
 
 
-async def test_the_plain_stream_is_text_alone() -> None:
-    assert [piece async for piece in streaming(STREAM).stream(TASK)] == ["42"]
+async def test_a_piece_names_the_model_that_is_said_to_run() -> None:
+    first = await anext(streaming(STREAM).stream(TASK))
+    assert first == Piece("42", "m")
+
+
+async def test_sampling_that_the_caller_spells_out_wins_over_the_defaults_that_undo_a_server() -> None:
+    wire = Wire(answer(STREAM))
+    chat = OpenAIChat(http(wire), Dictation(by_stream=True, extra={"top_k": 0, "min_p": 0}))
+    await chat.complete(replace(TASK, sampling={"top_k": 5, "stop": ["x"]}))
+    assert (wire.body()["top_k"], wire.body()["min_p"], wire.body()["stop"]) == (5, 0, ["x"])
 
 
 @given(
