@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -50,6 +51,16 @@ class Answer(StrEnum):
     """`finish_reason` says that the answer was cut short."""
 
 
+@dataclass(slots=True)
+class Streamed:
+    """One streamed answer: how many of its words went out, whether it still goes on, and whether it came to its end."""
+
+    words: int
+    sent: int = 0
+    live: bool = True
+    finished: bool = False
+
+
 class ScriptedOpenAI:
     """`POST /v1/chat/completions` and `/v1/embeddings`, `GET /v1/models` and `/health`.
 
@@ -69,6 +80,7 @@ class ScriptedOpenAI:
         self.faults = Faults(wire_kinds(("answer", Answer)))
         self.ready = True
         self.requests: list[dict[str, Any]] = []
+        self.streams: list[Streamed] = []
         self._personality = personality
         self._api_key = api_key
         self._models = models
@@ -91,7 +103,7 @@ class ScriptedOpenAI:
         return path.removeprefix("/v1").rstrip("/") or "/"
 
     def books(self) -> Mapping[str, Any]:
-        return {"requests": self.requests}
+        return {"requests": self.requests, "streams": [asdict(stream) for stream in self.streams]}
 
     def refusal(self, fault: Fault) -> Response:
         match fault.kind:
@@ -137,13 +149,25 @@ class ScriptedOpenAI:
         if body.get("stream"):
             with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
             events = self._events(head, words, finish, usage if with_usage else None, kind)
-            return StreamingResponse(events, media_type="text/event-stream")
+            return StreamingResponse(self._booked(events, len(words)), media_type="text/event-stream")
         await asyncio.sleep(self.word_seconds * len(words))
         message: dict[str, Any] = {"role": "assistant", "content": "".join(words), "refusal": None, "annotations": []}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         choices = [] if kind is Answer.EMPTY_CHOICES else [choice]
         answer = {**head, "object": "chat.completion", "choices": choices, "usage": usage, **self._fingerprint()}
         return JSONResponse(answer)
+
+    async def _booked(self, events: AsyncIterator[bytes], words: int) -> AsyncIterator[bytes]:
+        """The events, with a note of how far they went: a reader that goes away stops them."""
+        stream = Streamed(words)
+        self.streams.append(stream)
+        try:
+            async for event in events:
+                yield event
+                stream.sent += b'"delta":{"content":' in event
+            stream.finished = True
+        finally:
+            stream.live = False
 
     async def _events(
         self, head: dict[str, Any], words: list[str], finish: str, usage: dict[str, int] | None, kind: Answer | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -214,3 +215,16 @@ async def test_an_answer_without_choices_comes_on_demand() -> None:
     async with served() as (server, http):
         server.faults.add(Answer.EMPTY_CHOICES)
         assert (await ask(http)).json()["choices"] == []
+
+
+async def test_the_books_tell_how_far_a_stream_went_before_its_reader_left() -> None:
+    async with served(words=1_000, word_seconds=0.005) as (server, http):
+        async with http.stream("POST", "/v1/chat/completions", json=chat(stream=True), headers=KEY) as answer:
+            await anext(answer.aiter_bytes())
+        async with asyncio.timeout(10):
+            while server.streams[0].live:  # noqa: ASYNC110 (nothing tells when it ends)
+                await asyncio.sleep(0.01)
+        (stream,) = (await http.get("/_emulator/books")).json()["streams"]
+    assert stream["words"] == 1_000
+    assert stream["sent"] < 500
+    assert not stream["finished"]
