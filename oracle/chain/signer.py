@@ -10,7 +10,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
@@ -35,6 +35,10 @@ KEY_EXPOSED = ErrorCode(
     "The keypair file may be read or written by its group or by everyone on this machine.",
     "Run `chmod 600` on the file, and consider the key known to whoever could read it.",
 )
+
+
+MAX_FILE_BYTES: Final = 65_536
+"""A key is a thousandth of it: whatever is larger is something else, and need not be read to its end."""
 
 
 class Signer(Protocol):
@@ -81,13 +85,14 @@ def from_file(path: Path) -> KeypairSigner:
 def read_keypair(path: Path) -> Keypair:
     """The bare key of a file, for the requester's side. Raises ORC-SIGNER-001 … 003."""
     try:
-        mode = path.stat().st_mode
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise KEY_MISSING(f"{path}: {getattr(error, 'strerror', 'not text')}") from None
-    if stat.S_IMODE(mode) & 0o077:
-        raise KEY_EXPOSED(f"{path} has mode {stat.S_IMODE(mode):04o}")
-    return _parse(text, str(path))
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(MAX_FILE_BYTES)
+    except OSError as error:
+        raise KEY_MISSING(f"{path}: {error.strerror}") from None
+    if mode & 0o077:
+        raise KEY_EXPOSED(f"{path} has mode {mode:04o}")
+    return _parse(content, str(path))
 
 
 def from_environment(name: str) -> KeypairSigner:
@@ -104,20 +109,21 @@ def from_credential(name: str) -> KeypairSigner:
     if directory is None:
         raise KEY_MISSING("CREDENTIALS_DIRECTORY is not set: not started by systemd with LoadCredential=")
     try:
-        text = (Path(directory) / name).read_text()
-    except (OSError, UnicodeDecodeError):
+        with (Path(directory) / name).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES)
+    except OSError:
         raise KEY_MISSING(f"no systemd credential {name!r}") from None
-    return from_text(text, f"credential {name}")
+    return KeypairSigner(_parse(content, f"credential {name}"))
 
 
 def from_text(text: str, origin: str) -> KeypairSigner:
     """The key in `text`. `origin` names the place in errors, which never repeat the content."""
-    return KeypairSigner(_parse(text, origin))
+    return KeypairSigner(_parse(text.encode(errors="replace"), origin))
 
 
-def _parse(text: str, origin: str) -> Keypair:
-    text = text.strip()
+def _parse(content: bytes, origin: str) -> Keypair:
     try:
+        text = content.decode("utf-8-sig").strip()
         if text.startswith("["):
             return Keypair.from_bytes(bytes(json.loads(text)))
         return Keypair.from_base58_string(text)

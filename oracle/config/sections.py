@@ -1,89 +1,69 @@
-"""The daemon's configuration: one TOML file, every option with its meaning and default, secrets from elsewhere.
+"""Every option, with its meaning and its default.
 
-`oracle.example.toml` is checked against these models by a test, so an option cannot be left undocumented.
+`oracle.example.toml` is written from these models by `scripts/example_config.py`: what stands under an option here is
+what a reader finds above it there.
 """
 
 from __future__ import annotations
 
-import os
-import tomllib
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from solders.pubkey import Pubkey
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from oracle.core.errors import ErrorCode
+from oracle.config.values import Address, Addresses, BaseUri, DatabaseUrl, GenesisHash, SocketUrl, WebUrl
 from oracle.core.policy import Terms
 from oracle.core.routing import ModelRoutes, Route, Strategy
 from oracle.providers.pricing import Rates
 from oracle.providers.registry import ProviderSettings
 
-CONFIG_MISSING = ErrorCode(
-    "ORC-CONFIG-001",
-    "No configuration file",
-    "The file does not exist or cannot be read.",
-    "Write one with `oracle config init`, or name it with --config or ORACLE_CONFIG.",
-)
-CONFIG_NOT_TOML = ErrorCode(
-    "ORC-CONFIG-002",
-    "Configuration is not TOML",
-    "The file has a syntax error at the place shown.",
-    "Mend the line; `oracle.example.toml` shows every option.",
-)
-CONFIG_INVALID = ErrorCode(
-    "ORC-CONFIG-003",
-    "Configuration is not valid",
-    "An option is unknown, missing, of the wrong type or contradicts another.",
-    "Mend the options that are listed; `oracle.example.toml` shows each with its default.",
-)
-DEFAULT_PATH = Path("oracle.toml")
-
-
-def _pubkey(value: str) -> str:
-    try:
-        return str(Pubkey.from_string(value))
-    except ValueError:
-        raise ValueError("not a base58 address of 32 bytes") from None
-
 
 class _Section(BaseModel):
-    # An unknown option is an error: a misspelt spending cap would otherwise be no cap at all.
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # An unknown option is an error: a misspelt spending cap would otherwise be no cap at all. And TOML has types:
+    # `daily_budget_lamports = false` must not become a budget of nothing.
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
 
 
 class Cluster(_Section):
-    rpc: Annotated[list[SecretStr], Field(min_length=1)] = [SecretStr("http://127.0.0.1:8899")]
-    """RPC endpoints, best first; they may carry an API key and are never logged whole."""
-    websocket: SecretStr | None = None
-    """WebSocket endpoint; by default derived from the first RPC endpoint (port + 1 where a port is given)."""
-    program_id: str | None = None
+    """The Solana cluster, and how hard its endpoints may be worked."""
+
+    rpc: Annotated[list[WebUrl], Field(min_length=1)] = [SecretStr("http://127.0.0.1:8899")]
+    """RPC endpoints, best first. Never logged but for the host; `${NAME}` takes an API key from the environment."""
+    websocket: SocketUrl | None = None
+    """WebSocket endpoint; by default that of the first RPC endpoint (port 8900 beside 8899, else the same port)."""
+    program_id: Address | None = None
     """Address of the inference_oracle program; by default the one that the shipped IDL names."""
-    genesis_hash: str | None = None
-    """Refuse endpoints of any other cluster; by default the first answer is kept in the database."""
+    genesis_hash: GenesisHash | None = None
+    """Refuse endpoints of any other cluster; by default the first endpoint that answers says which is meant."""
     requests_per_10_seconds: Annotated[int, Field(ge=1)] = 90
-    """Per endpoint. The public endpoints allow 100, and 40 of one method."""
+    """Calls to each endpoint that is not on this machine. The public ones allow 100."""
     requests_per_method_per_10_seconds: Annotated[int, Field(ge=1)] = 36
+    """Calls of one method to each such endpoint. The public ones allow 40."""
     scan_interval_seconds: Annotated[float, Field(gt=0)] = 15.0
     """How often the program's accounts are read for truth, besides at start and after each reconnect."""
 
-    _check_program = field_validator("program_id")(lambda value: value if value is None else _pubkey(value))
-
 
 class Operator(_Section):
-    keypair: Path | None = None
+    """Who answers: the key that signs settlements and is paid, and the queues it serves."""
+
+    keypair: Annotated[Path | None, Field(strict=False)] = None
     """Keypair file of the Solana CLI (JSON array of 64 numbers), readable by its owner only."""
     keypair_env: str | None = None
     """Name of an environment variable that holds the same JSON array, or the base58 secret key."""
     keypair_credential: str | None = None
     """Name of a systemd credential (`LoadCredential=`) that holds the same."""
-    queues: list[str] = []
+    queues: Addresses = []
     """Addresses of the queues to serve."""
-    base_uri: str = "http://127.0.0.1:8787"
+    base_uri: BaseUri = "http://127.0.0.1:8787"
     """Public URI under which outputs and receipts are served; must equal the one registered on chain."""
-
-    _check_queues = field_validator("queues")(lambda values: [_pubkey(value) for value in values])
 
     @model_validator(mode="after")
     def _one_key(self) -> Operator:
@@ -93,14 +73,19 @@ class Operator(_Section):
 
 
 class Database(_Section):
-    url: str = "sqlite:///oracle.sqlite"
-    """`sqlite:///PATH`, or `postgresql+asyncpg://…` (extra `postgres`)."""
+    """The daemon's memory. `oracle db upgrade` makes its schema."""
+
+    url: Annotated[DatabaseUrl, Field(repr=False)] = "sqlite:///oracle.sqlite"
+    """`sqlite:///PATH`, or `postgresql+asyncpg://…` (extra `postgres`). `${NAME}` takes a password from elsewhere."""
 
 
 class Api(_Section):
+    """The daemon's HTTP server. Let a reverse proxy pass only `/v1/` to the public: the rest is for you."""
+
     host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` or `::` for all of them."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
-    """0 takes any free port."""
+    """Port to listen on; 0 takes any free one."""
     retention_days: Annotated[float, Field(gt=0)] = 30.0
     """How long outputs and receipts are served after the settlement."""
 
@@ -108,9 +93,9 @@ class Api(_Section):
 class RateSettings(_Section):
     """What providers charge is turned into lamports with these; without them only free providers can be quoted."""
 
-    sol_usd: Annotated[Decimal, Field(gt=0)] | None = None
+    sol_usd: Annotated[Decimal | None, Field(gt=0, strict=False)] = None
     """USD for one SOL."""
-    nos_usd: Annotated[Decimal, Field(gt=0)] | None = None
+    nos_usd: Annotated[Decimal | None, Field(gt=0, strict=False)] = None
     """USD for one NOS."""
 
     def of(self) -> Rates:
@@ -118,14 +103,16 @@ class RateSettings(_Section):
 
 
 class RouteSettings(_Section):
+    """One way to get an answer of the model."""
+
     provider: str
     """Name of a `[providers.NAME]` section."""
     model: str
     """The provider's own name of the model."""
     max_cost_lamports: Annotated[int, Field(ge=0)] | None = None
     """Never buy a job that is quoted higher."""
-    timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
-    """A job that takes longer is given up and cancelled."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    """A job that takes longer is given up and cancelled; at most an hour."""
     max_attempts: Annotated[int, Field(ge=1)] = 2
     """Purchases on this route before the next one is tried."""
     substitute: bool = False
@@ -133,26 +120,33 @@ class RouteSettings(_Section):
 
 
 class ModelSettings(_Section):
-    strategy: Strategy = Strategy.ORDERED
-    """`ordered`, `cheapest` or `fastest`."""
+    """A model that requests may ask for, by the name in `[models.NAME]`, and who runs it."""
+
+    strategy: Annotated[Strategy, Field(strict=False)] = Strategy.ORDERED
+    """Which route is tried first: `ordered` as they stand here, `cheapest` by quote, `fastest` as measured."""
     routes: Annotated[list[RouteSettings], Field(min_length=1)]
+    """The routes, as `[[models.NAME.routes]]` tables."""
 
 
 class Policy(_Section):
+    """What is worth doing, for whom, and at what risk."""
+
     min_fee_lamports: Annotated[int, Field(ge=0)] = 10_000
     """Requests that pay less are declined. A settlement of one costs 5,000 lamports and more."""
     check_fee: bool = True
     """Decline where the fee does not cover quote, margin and settlement."""
-    margin: float = 0.1
-    """Profit asked on top of the costs, as a share of them."""
+    margin: Annotated[float, Field(gt=-1)] = 0.1
+    """Profit asked on top of the costs, as a share of them; negative sells below cost."""
     settlement_lamports: Annotated[int, Field(ge=0)] = 7_000
     """What one settlement is reckoned to cost when a fee is judged."""
     max_output_tokens: Annotated[int, Field(ge=1)] = 4_096
-    max_open_per_requester: Annotated[int, Field(ge=1)] | None = 1_000
+    """Requests that allow longer answers are declined."""
+    max_open_per_requester: Annotated[int, Field(ge=1)] = 1_000
     """Open requests of one requester beyond this are declined."""
-    allow_requesters: list[str] | None = None
+    allow_requesters: Addresses | None = None
     """Serve only these, where set."""
-    deny_requesters: list[str] = []
+    deny_requesters: Addresses = []
+    """Decline whatever these ask."""
     deadline_margin_seconds: Annotated[float, Field(ge=0)] = 10.0
     """Nothing is bought, and nothing signed, closer to a deadline than this."""
     max_unconfirmed_purchases: Annotated[int, Field(ge=0)] = 1
@@ -166,25 +160,35 @@ class Policy(_Section):
     daily_budget_lamports: Annotated[int, Field(ge=0)] | None = None
     """Stop buying when the jobs of the last 24 hours have cost this much."""
 
-    _check_lists = field_validator("allow_requesters", "deny_requesters")(
-        lambda values: None if values is None else [_pubkey(value) for value in values]
-    )
+    @model_validator(mode="after")
+    def _allowed_or_denied(self) -> Policy:
+        if set(self.allow_requesters or ()) & set(self.deny_requesters):
+            raise ValueError("a requester is both in allow_requesters and in deny_requesters")
+        return self
 
 
 class InputFetch(_Section):
+    """Inputs that requests name by URI. Only https is fetched, and never from a private address."""
+
     max_bytes: Annotated[int, Field(ge=1)] = 262_144
+    """A larger input is declined."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """Time for one fetch with all its redirects."""
     max_redirects: Annotated[int, Field(ge=0)] = 3
+    """An input that is redirected more often is declined."""
 
 
 class Settlement(_Section):
+    """Results on their way into the chain."""
+
     flush_window_seconds: Annotated[float, Field(ge=0)] = 0.25
     """How long prepared results wait for company."""
     poll_interval_seconds: Annotated[float, Field(gt=0)] = 0.5
     """How often the status of open signatures is asked."""
     resend_interval_seconds: Annotated[float, Field(gt=0)] = 2.0
+    """How often the same signed bytes are sent again until they land or expire."""
     priority_percentile: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Of the recent fees of the written accounts."""
+    """Which of the recent priority fees of the written accounts is paid: 0.5 is the median."""
     max_priority_micro_lamports: Annotated[int, Field(ge=0)] = 200_000
     """Cap of the price per compute unit. At 20,000 units this is 4,000 lamports for a pack of eight."""
     compute_margin: Annotated[float, Field(ge=0)] = 0.1
@@ -192,35 +196,45 @@ class Settlement(_Section):
 
 
 class Daemon(_Section):
+    """The loops."""
+
     concurrency: Annotated[int, Field(ge=1)] = 64
     """Purchases and fetches under way at once."""
     poll_interval_seconds: Annotated[float, Field(gt=0)] = 0.5
     """How often running jobs are polled, in bulk per provider."""
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
     """On SIGTERM: how long calls under way may still take."""
-    lease_seconds: Annotated[float, Field(gt=0)] = 180.0
-    """How long a row is held for a step. Must outlive the time-out of any call made under it."""
+    lease_seconds: Annotated[float, Field(ge=90)] = 180.0
+    """How long a row is held for a step. Must outlive any call made under it, of which the longest takes 60 s."""
     close_ended: bool = True
     """Close ended requests after their retention, which returns fee and rent to their payer."""
     expire_overdue: bool = True
+    """Expire requests of the served queues that are past their deadline, which frees their fee."""
 
 
 class Log(_Section):
+    """Logs go to stderr. They hold no secrets, and prompts and outputs by hash only."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged."""
     format: Literal["auto", "console", "json"] = "auto"
     """`auto`: console on a terminal, JSON elsewhere."""
     show_content: bool = False
-    """Log prompts and outputs. Off: they appear by hash only."""
+    """Log outputs in full. Off: they appear by hash only."""
 
 
 class Config(_Section):
+    """The whole file."""
+
     cluster: Cluster = Cluster()
     operator: Operator = Operator()
     database: Database = Database()
     api: Api = Api()
     rates: RateSettings = RateSettings()
     providers: dict[str, ProviderSettings] = {}
+    """Who runs jobs, each as `[providers.NAME]` under a name of your own; `kind` says which network it is."""
     models: dict[str, ModelSettings] = {}
+    """What requests may ask for, each as `[models.NAME]`."""
     policy: Policy = Policy()
     input: InputFetch = InputFetch()
     settlement: Settlement = Settlement()
@@ -228,13 +242,15 @@ class Config(_Section):
     log: Log = Log()
 
     @model_validator(mode="after")
-    def _routes_name_providers(self) -> Config:
+    def _agrees_with_itself(self) -> Config:
+        if self.daemon.lease_seconds <= self.input.timeout_seconds:
+            raise ValueError("daemon.lease_seconds must outlive input.timeout_seconds")
         for name, model in self.models.items():
             for route in model.routes:
                 if route.provider not in self.providers:
                     raise ValueError(f"models.{name}: no [providers.{route.provider}] section")
-                if route.timeout_seconds >= self.daemon.lease_seconds and route.timeout_seconds > 3600:
-                    raise ValueError(f"models.{name}: a job may take an hour at most")
+            if len({(route.provider, route.model) for route in model.routes}) < len(model.routes):
+                raise ValueError(f"models.{name}: two routes lead to the same model of the same provider")
         return self
 
     def routes(self) -> dict[str, ModelRoutes]:
@@ -256,42 +272,3 @@ class Config(_Section):
             deadline_margin_slots=max(1, round(policy.deadline_margin_seconds / seconds_per_slot)),
             margin=policy.margin,
         )
-
-
-def load(path: Path) -> Config:
-    """Read and check a configuration file. Relative paths in it are relative to the file.
-
-    Raises ORC-CONFIG-001 … 003, the last with one line per wrong option.
-    """
-    try:
-        text = path.read_bytes().decode()
-    except OSError as error:
-        raise CONFIG_MISSING(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CONFIG_NOT_TOML(f"{path}: not UTF-8") from None
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CONFIG_NOT_TOML(f"{path}: {error}") from None
-    return parse(document, base=path.parent)
-
-
-def parse(document: dict[str, object], *, base: Path = Path()) -> Config:
-    """Check a configuration that is already decoded. Values are never repeated in errors: one may be a secret."""
-    try:
-        config = Config.model_validate(document)
-    except ValidationError as error:
-        lines = (f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors())
-        raise CONFIG_INVALID("\n  " + "\n  ".join(lines)) from None
-    return _anchored(config, base)
-
-
-def _anchored(config: Config, base: Path) -> Config:
-    operator, database = config.operator, config.database
-    if operator.keypair is not None:
-        expanded = Path(os.path.expandvars(operator.keypair)).expanduser()
-        operator = operator.model_copy(update={"keypair": base / expanded})
-    prefix = "sqlite:///"
-    if database.url.startswith(prefix):
-        database = Database(url=prefix + str((base / database.url.removeprefix(prefix)).absolute()))
-    return config.model_copy(update={"operator": operator, "database": database})

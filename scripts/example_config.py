@@ -1,0 +1,172 @@
+"""Writes oracle.example.toml from the models in the source: `python scripts/example_config.py`. A test compares."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path, PurePath
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from oracle.config.sections import Config, ModelSettings, RouteSettings
+from oracle.providers.registry import ProviderSettings
+
+FILE = Path(__file__).resolve().parents[1] / "oracle.example.toml"
+
+HEAD = """\
+# Every option of the oracle with its default. Copy what you change into oracle.toml; `oracle config init` writes a
+# minimal one, `oracle config check` checks it. A line that is commented out shows how an option is set that is not set
+# by default. Relative paths are relative to the file. An unknown option is an error.
+"""
+
+# What options that are unset by default may look like.
+SAMPLES: Mapping[str, Any] = {
+    "websocket": "wss://rpc.example/${RPC_KEY}",
+    "program_id": "11111111111111111111111111111111",
+    "genesis_hash": "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG",
+    "keypair": "operator-keypair.json",
+    "keypair_env": "ORACLE_OPERATOR_KEY",
+    "keypair_credential": "operator-key",
+    "sol_usd": 150.0,
+    "nos_usd": 0.5,
+    "max_cost_lamports": 50_000,
+    "allow_requesters": ["11111111111111111111111111111111"],
+    "daily_budget_lamports": 1_000_000_000,
+    "api_key": "sk-…",
+    "api_key_file": "api-key",
+    "api_key_env": "PROVIDER_API_KEY",
+    "usage_url": "https://api.intelligence.io.solutions/v1/api-keys/sub-keys/me/usage",
+    "requests_per_second": 5.0,
+    "token_limit_field": "max_tokens",
+    "directory": "models",
+    "organization": "org-…",
+    "pinata_jwt": "eyJ…",
+    "pinata_jwt_file": "pinata-jwt",
+    "pinata_jwt_env": "PINATA_JWT",
+    "image": "docker.io/vllm/vllm-openai:latest",
+    "input_usd_per_million_tokens": 0.15,
+    "output_usd_per_million_tokens": 0.6,
+    "provider": "openai",
+    "model": "gpt-4o-mini",
+}
+MODEL = "gpt-4o-mini"
+
+
+def page() -> str:
+    blocks = [HEAD]
+    for name, field in Config.model_fields.items():
+        match name:
+            case "providers":
+                blocks += [_remark(field.description), *_providers()]
+            case "models":
+                blocks += [_remark(field.description), *_models()]
+            case _:
+                blocks.append(_section(name, field.annotation))
+    return "\n".join(blocks)
+
+
+def kinds() -> dict[str, type[BaseModel]]:
+    """Each kind of provider, and its options."""
+    union, *_ = get_args(ProviderSettings)
+    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in get_args(union)}
+
+
+def _providers() -> Iterator[str]:
+    for kind, model in kinds().items():
+        yield _section(f"providers.{kind}", model)
+
+
+def _models() -> Iterator[str]:
+    yield _section(f'models."{MODEL}"', ModelSettings)
+    yield _section(f'models."{MODEL}".routes', RouteSettings, brackets="[[{}]]")
+
+
+def _section(name: str, model: Any, *, about: str | None = None, brackets: str = "[{}]") -> str:
+    lines = [_remark(about or model.__doc__), brackets.format(name) + "\n"]
+    tables = []
+    for option, field in sorted(model.model_fields.items(), key=lambda item: item[0] != "kind"):
+        inner = _table_of(field.annotation)
+        if inner is None:
+            lines.append(_option(option, field))
+        elif inner is not RouteSettings:
+            tables.append(_commented(_section(f'{name}.{option}."{MODEL}"', inner, about=field.description)))
+    return "".join(lines) + "".join(f"\n{table}" for table in tables)
+
+
+def _option(name: str, field: FieldInfo) -> str:
+    description = "Which network this is." if name == "kind" else field.description
+    line = f"{name} = {_toml(_shown(name, field))}\n"
+    if not field.is_required() and field.get_default(call_default_factory=True) is None:
+        line = f"# {line}"
+    return f"{_remark(description)}{line}"
+
+
+def _shown(name: str, field: FieldInfo) -> Any:
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    return _sample(name, field) if default is None else default
+
+
+def _sample(name: str, field: FieldInfo) -> Any:
+    if name in SAMPLES:
+        return SAMPLES[name]
+    annotation = next((a for a in get_args(field.annotation) if a is not type(None)), field.annotation)
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if annotation in (int, float, Decimal):
+        bounds = [rule.ge if isinstance(rule, Ge) else rule.gt for rule in field.metadata if isinstance(rule, Ge | Gt)]
+        return annotation(str(max([1, *bounds])))
+    return "…"
+
+
+def _table_of(annotation: Any) -> type[BaseModel] | None:
+    """The model of an option that is a table or an array of tables, where it is one."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) in (dict, list, Union, UnionType) and arguments:
+        return _table_of(arguments[-1])
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case SecretStr():
+            return _toml(value.get_secret_value())
+        case Enum():
+            return _toml(value.value)
+        case PurePath():
+            return _toml(str(value))
+        case bool():
+            return str(value).lower()
+        case int():
+            return f"{value:_}" if value >= 10_000 else str(value)
+        case float() | Decimal():
+            return f"{int(value):_}.0" if value >= 10_000 and value % 1 == 0 else str(value)
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case list():
+            return f"[{', '.join(map(_toml, value))}]"
+        case dict():
+            assert not value, "give a table of its own to what is not empty"
+            return "{}"
+    raise TypeError(f"no TOML for {value!r}")
+
+
+def _remark(text: str | None) -> str:
+    assert text, "an option has no description"
+    text = " ".join(text.split())
+    sentence = text if text.endswith(".") else f"{text}."
+    return "".join(f"# {line}\n" for line in textwrap.wrap(sentence, 117, break_on_hyphens=False))
+
+
+def _commented(block: str) -> str:
+    return "".join(f"# {line}\n" for line in block.splitlines())
+
+
+if __name__ == "__main__":
+    FILE.write_text(page())
