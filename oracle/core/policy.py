@@ -132,6 +132,13 @@ BUDGET_EXHAUSTED = ErrorCode(
     "Raise `policy.daily_budget_lamports`, or wait: buying goes on by itself.",
     Verdict.RETRY,
 )
+NOT_NOW = ErrorCode(
+    "ORC-POLICY-020",
+    "Not ours to take now",
+    "Another operator holds the claim, the queue is paused, or the request has just ended.",
+    "Nothing to do: it is looked at again until it can be taken or has ended.",
+    Verdict.RETRY,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from oracle.chain.program.errors import explain
 from oracle.chain.rpc.types import TransactionFailure
 from oracle.core.errors import OracleError
 from oracle.core.packing import MAX_COMPUTE_UNITS
-from oracle.core.policy import FUTILE_SETTLEMENT
+from oracle.core.policy import FUTILE_SETTLEMENT, NOT_NOW
 from oracle.core.request import ZERO_HASH
 from oracle.pipeline.batch import Batch
 from oracle.pipeline.context import Context
@@ -26,6 +26,10 @@ from oracle.pipeline.transactions import BUDGET_INSTRUCTIONS, message_of, unsign
 from oracle.store.rows import RequestRow
 
 TOGETHER = 8
+NOT_NOW_SECONDS = 5.0
+
+# What may change by itself, or ends the request by another's hand, of which the watcher will tell.
+_PASSING = ("ClaimedByAnother", "QueuePaused", "RequestEnded", "DeadlinePassed")
 WINDOW_SECONDS = 0.01
 
 
@@ -69,13 +73,20 @@ async def simulate_all(context: Context, rows: Sequence[RequestRow]) -> list[Bas
             for at in left:
                 results[at] = error
             break
-        results[left.pop(culprit)] = refusal(failure)
+        results[left.pop(culprit)] = judged(failure)
     return results
 
 
-def refusal(failure: TransactionFailure) -> OracleError:
-    why = failure.kind if failure.custom is None else str(explain(failure.custom))
-    return FUTILE_SETTLEMENT(why)
+def judged(failure: TransactionFailure) -> OracleError | None:
+    """What a refusal of the rehearsal means for the request; None where it speaks for us after all."""
+    if failure.custom is None:
+        return FUTILE_SETTLEMENT(failure.kind)
+    refusal = explain(failure.custom)
+    if refusal.name == "AlreadyClaimed":
+        return None
+    if refusal.name in _PASSING:
+        return NOT_NOW(str(refusal), retry_after_seconds=NOT_NOW_SECONDS)
+    return FUTILE_SETTLEMENT(str(refusal))
 
 
 def first_instruction(context: Context, row: RequestRow) -> Instruction:

@@ -10,7 +10,7 @@ import structlog
 from oracle.core.backoff import backoff_seconds
 from oracle.core.errors import OracleError, Verdict
 from oracle.core.lifecycle import State
-from oracle.core.policy import RETRIES_EXHAUSTED, disposition
+from oracle.core.policy import NOT_NOW, RETRIES_EXHAUSTED, disposition
 from oracle.core.request import Reason
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import INPUT_UNREACHABLE, UNEXPECTED
@@ -86,7 +86,9 @@ async def failed(context: Context, row: RequestRow, error: OracleError) -> None:
         log.info("lease lost", state=row.state)
         return
     try:
-        if error.verdict is Verdict.GIVE_UP:
+        if error.code == NOT_NOW.code:
+            await try_later(context, row, error, count=False)
+        elif error.verdict is Verdict.GIVE_UP:
             await give_up(context, row, error)
         elif row.retries >= context.config.policy.max_retries:
             # An input that stays out of reach is the requester's own fault, and costs the operator nothing.
@@ -99,13 +101,19 @@ async def failed(context: Context, row: RequestRow, error: OracleError) -> None:
         log.warning("could not note a failure", code=lost.code, detail=lost.detail, after=error.code)
 
 
-async def try_later(context: Context, row: RequestRow, error: OracleError) -> None:
+async def try_later(context: Context, row: RequestRow, error: OracleError, *, count: bool = True) -> None:
     wait = backoff_seconds(row.retries, context.clock.jitter(), told=error.retry_after_seconds)
     now_ms = context.clock.now_ms()
     log.info("will try again", code=error.code, detail=error.detail, in_seconds=round(wait, 2), state=row.state)
     await context.store.write(
         lambda c: requests.postpone(
-            c, row, now_ms=now_ms, wake_at_ms=now_ms + int(wait * 1000), code=error.code, detail=error.detail
+            c,
+            row,
+            now_ms=now_ms,
+            wake_at_ms=now_ms + int(wait * 1000),
+            code=error.code,
+            detail=error.detail,
+            count=count,
         )
     )
 

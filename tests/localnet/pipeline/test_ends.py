@@ -6,8 +6,11 @@ import pytest
 from pipeline_world import World, until
 from solders.keypair import Keypair
 
+from oracle.chain.program import instructions
+from oracle.chain.program.addresses import operator_address
 from oracle.chain.program.layout import QueueTerms
 from oracle.client import requests
+from oracle.client.transact import transact
 from oracle.core.lifecycle import State
 from oracle.core.request import Flags, Inline, Params, Reason, Status, Uri
 from oracle.localnet import network
@@ -198,3 +201,69 @@ async def test_an_inline_input_of_any_size_that_fits_is_answered(world: World) -
     async with world.daemon():
         submitted = await world.submit(Inline(b"a" * 600))
         assert (await world.ended(submitted)).header.status is Status.FULFILLED
+
+
+class TestWithAnotherOperator:
+    @pytest.fixture
+    def terms(self) -> QueueTerms:
+        return QueueTerms(
+            **{
+                name: getattr(LOCAL_TERMS, name)
+                for name in QueueTerms.__slots__
+                if name not in ("claim_required", "lease_slots")
+            },
+            claim_required=True,
+            lease_slots=60,
+        )
+
+    async def rival(self, world: World) -> Keypair:
+        rival = Keypair()
+        await network.fund(world.node, rival.pubkey())
+        added = instructions.add_operator(
+            world.program_id,
+            queue=world.queue,
+            authority=world.authority.pubkey(),
+            operator_key=rival.pubkey(),
+            uri="http://127.0.0.1:1",
+        )
+        await transact(world.rpc, [added], [world.authority])
+        return rival
+
+    async def claim(self, world: World, rival: Keypair, submitted: requests.Submitted) -> None:
+        claimed = instructions.claim_request(
+            world.program_id,
+            request=submitted.address,
+            operator_key=rival.pubkey(),
+            operator=operator_address(world.program_id, world.queue, rival.pubkey()),
+            queue=world.queue,
+        )
+        await transact(world.rpc, [claimed], [rival])
+
+    async def test_a_claim_that_lapses_is_taken_over(self, world: World) -> None:
+        rival = await self.rival(world)
+        submitted = await world.submit()
+        await self.claim(world, rival, submitted)
+        async with world.daemon() as daemon:
+            ended = await world.ended(submitted)
+            await world.reaches(daemon, submitted, State.SETTLED)
+        assert ended.header.operator == world.authority.pubkey()
+
+    async def test_a_request_that_a_rival_settles_is_superseded_and_buys_nothing(self, world: World) -> None:
+        rival = await self.rival(world)
+        submitted = await world.submit()
+        await self.claim(world, rival, submitted)
+        async with world.daemon() as daemon:
+            await world.reaches(daemon, submitted, State.SEEN)
+            recorded = instructions.record_inference_result(
+                world.program_id,
+                request=submitted.address,
+                operator_key=rival.pubkey(),
+                operator=operator_address(world.program_id, world.queue, rival.pubkey()),
+                output_hash=bytes(32),
+                job_hash=bytes(32),
+                completed_at=1,
+            )
+            await transact(world.rpc, [recorded], [rival])
+            row = await world.reaches(daemon, submitted, State.SUPERSEDED)
+        assert row.attempts_made == 0
+        assert len(world.model_url.calls) == 0
