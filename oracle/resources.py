@@ -19,14 +19,14 @@ _WHEEL: Final = _PACKAGE / "_data"
 _CHECKOUT: Final = _PACKAGE.parent
 
 
-def idl() -> Path:
-    """The Anchor IDL (specification 0.1.0) of the built-in program."""
-    return _find("idl/inference_oracle.json")
+def idl(program: str = "inference_oracle") -> Path:
+    """The Anchor IDL (specification 0.1.0) of the built-in program, or of one that a local network emulates."""
+    return _find(f"idl/{program}.json")
 
 
-def bytecode() -> Path:
-    """The built-in program as an ELF, byte for byte what is deployed."""
-    return _find("idl/inference_oracle.so")
+def bytecode(program: str = "inference_oracle") -> Path:
+    """The program as an ELF, byte for byte what is deployed."""
+    return _find(f"idl/{program}.so")
 
 
 def migrations() -> Path:
