@@ -140,3 +140,10 @@ HELD_BY_ANOTHER: Final = ErrorCode(
     "A process of this machine holds the same database file or the same operator key.",
     "Stop it first. To run several daemons, use PostgreSQL and one operator key for each.",
 )
+CALL_EXISTS: Final = ErrorCode(
+    "ORC-STORE-022",
+    "The same call is under way already",
+    "A call of the gateway for the same request on chain is open.",
+    "Wait for its answer; another `Idempotency-Key` makes another request.",
+    Verdict.RETRY,
+)

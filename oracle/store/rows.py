@@ -9,7 +9,15 @@ from typing import Any
 from oracle.core.lifecycle import State
 from oracle.core.request import RequestKey
 from oracle.core.settlement import SignatureState
-from oracle.store.schema import AttemptState, LedgerKind, SettlementKind, SettlementState
+from oracle.store.schema import (
+    AttemptState,
+    CallKind,
+    CallState,
+    LedgerKind,
+    RecordingState,
+    SettlementKind,
+    SettlementState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +205,79 @@ class ReceiptRow:
     content: bytes
     request_id: int
     created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """One call of a gateway's client. While it is open, tokens and lamports are what it may use at most."""
+
+    id: str
+    key: str
+    kind: CallKind
+    model: str
+    state: CallState
+    input_tokens: int
+    output_tokens: int
+    job_lamports: int
+    chain_lamports: int
+    provider: str | None
+    model_run: str | None
+    request_address: str | None
+    error_code: str | None
+    began_at_ms: int
+    ended_at_ms: int | None
+    owner: str
+    owned_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayJobRow:
+    """One purchase made for a call. `number` counts from 1; `model` is the provider's own name."""
+
+    id: int
+    call_id: str
+    number: int
+    ledger_id: int
+    provider: str
+    model: str
+    idempotency_key: str
+    job_id: str | None
+    job_detail: Mapping[str, Any] | None
+    state: AttemptState
+    quoted_lamports: int
+    cost_lamports: int | None
+    error_code: str | None
+    error_detail: str | None
+    intended_at_ms: int
+    ended_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRow:
+    """An answer of the gateway and the request that is to hold its hash. Times of the job are unix seconds.
+
+    `signature_id` is the newest transaction that was signed to make the request.
+    """
+
+    address: str
+    call_id: str
+    queue: str
+    requester: str
+    nonce: int
+    body: bytes
+    fee_lamports: int
+    ttl_slots: int
+    output: bytes
+    media_type: str
+    model_run: str
+    provider: str
+    provider_job_id: str
+    submitted_at: int
+    completed_at: int
+    state: RecordingState
+    signature_id: int | None
+    refusals: int
+    created_at_ms: int
+    wake_at_ms: int
+    error_code: str | None
+    error_detail: str | None

@@ -65,6 +65,29 @@ class LedgerKind(StrEnum):
     JOB = "job"
     TX_FEE = "tx_fee"
     FEE_EARNED = "fee_earned"
+    REQUEST_FEE = "request_fee"
+    """Escrowed in a request of our own gateway; it comes back where no result came, as `fee_earned` or to the payer."""
+
+
+class CallKind(StrEnum):
+    CHAT = "chat"
+    EMBEDDINGS = "embeddings"
+
+
+class CallState(StrEnum):
+    OPEN = "open"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RecordingState(StrEnum):
+    WAITING = "waiting"
+    """The answer is here; no transaction of it can land."""
+    SENT = "sent"
+    LANDED = "landed"
+    ENDED = "ended"
+    FAILED = "failed"
 
 
 LIVE_ATTEMPT: Final = (AttemptState.INTENDED, AttemptState.UNKNOWN, AttemptState.RUNNING)
@@ -340,3 +363,91 @@ marks: Final = Table(
     Column("value", _Json, nullable=False),
 )
 """Cursors that are no part of a request, such as the slot of the last full scan."""
+
+gateway_calls: Final = Table(
+    "gateway_calls",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("kind", Choice(CallKind), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("state", Choice(CallState), nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("job_lamports", BigInteger, nullable=False),
+    Column("chain_lamports", BigInteger, nullable=False),
+    Column("provider", Text),
+    Column("model_run", Text),
+    Column("request_address", Text),
+    Column("error_code", Text),
+    Column("began_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    Column("owner", Text, nullable=False),
+    Column("owned_until_ms", BigInteger, nullable=False),
+    _one_of("kind", CallKind),
+    _one_of("state", CallState),
+    # The same call, sent twice at once, is answered once.
+    _unique_where("uq_gateway_calls_open_request", "request_address", where="state = 'open'"),
+    Index(None, "key", "began_at_ms"),
+    Index(None, "state", "owned_until_ms"),
+)
+"""What a key has used. While a call is open, tokens and lamports are what it may use at most."""
+
+gateway_jobs: Final = Table(
+    "gateway_jobs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("call_id", Text, ForeignKey("gateway_calls.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    # Its one booking: made with it, corrected when it ends.
+    Column("ledger_id", _Id, ForeignKey("ledger.id"), nullable=False, unique=True),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("idempotency_key", Text, nullable=False, unique=True),
+    Column("job_id", Text),
+    Column("job_detail", _Json),
+    Column("state", Choice(AttemptState), nullable=False),
+    Column("quoted_lamports", U64, nullable=False),
+    Column("cost_lamports", U64),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    Column("intended_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    UniqueConstraint("call_id", "number"),
+    _one_of("state", AttemptState),
+    # Law 3, for calls as for requests.
+    _unique_where("uq_gateway_jobs_live", "call_id", where="state IN ('intended', 'unknown', 'running')"),
+    Index(None, "state"),
+)
+
+recordings: Final = Table(
+    "recordings",
+    metadata,
+    Column("address", Text, primary_key=True),
+    Column("call_id", Text, ForeignKey("gateway_calls.id"), nullable=False, unique=True),
+    Column("queue", Text, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("nonce", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("fee_lamports", BigInteger, nullable=False),
+    Column("ttl_slots", BigInteger, nullable=False),
+    Column("output", LargeBinary, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("model_run", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("provider_job_id", Text, nullable=False),
+    Column("submitted_at", BigInteger, nullable=False),
+    Column("completed_at", BigInteger, nullable=False),
+    Column("state", Choice(RecordingState), nullable=False),
+    Column("signature_id", _Id, ForeignKey("signatures.id")),
+    Column("refusals", Integer, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("wake_at_ms", BigInteger, nullable=False),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    _one_of("state", RecordingState),
+    # What may have been sent has its bytes kept.
+    CheckConstraint("state NOT IN ('sent', 'landed') OR signature_id IS NOT NULL", name="signed"),
+    Index(None, "state", "wake_at_ms"),
+)
+"""Answers of the gateway that are on their way into the chain, by the address their request has or will have."""

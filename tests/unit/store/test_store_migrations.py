@@ -57,6 +57,18 @@ def test_the_migrations_make_the_laws_that_the_code_describes(empty_url: str) ->
     assert migrated == on_database(empty_url, _laws)
 
 
+def test_an_upgrade_keeps_what_the_ledger_holds(empty_url: str) -> None:
+    upgrade(empty_url, "0001")
+    booking = "INSERT INTO ledger (id, at_ms, kind, lamports, note) VALUES (7, 1, 'job', -5, 'kept')"
+    on_database(empty_url, lambda conn: conn.execute(text(booking)))
+    for bring in (lambda: upgrade(empty_url), lambda: migrate.downgrade(empty_url, "0001")):
+        bring()
+        kept = on_database(
+            empty_url, lambda conn: conn.execute(text("SELECT id, kind, lamports, note FROM ledger")).all()
+        )
+        assert [tuple(row) for row in kept] == [(7, "job", -5, "kept")]
+
+
 async def test_a_database_without_a_schema_is_refused(empty_url: str) -> None:
     await asyncio.to_thread(upgrade, empty_url)
     await asyncio.to_thread(migrate.downgrade, empty_url, "base")

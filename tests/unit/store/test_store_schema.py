@@ -26,6 +26,9 @@ ROWS = {
     schema.inputs: rows.InputRow,
     schema.outputs: rows.OutputRow,
     schema.receipts: rows.ReceiptRow,
+    schema.gateway_calls: rows.CallRow,
+    schema.gateway_jobs: rows.GatewayJobRow,
+    schema.recordings: rows.RecordingRow,
 }
 
 ATTEMPT = {

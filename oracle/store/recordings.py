@@ -1,0 +1,155 @@
+"""Recordings: answers that the gateway has given and puts on chain, each under the address of its request.
+
+The address follows from requester, nonce and body, so the answer is here before the request can be. A transaction that
+makes the request is written down before it is sent, and no second one while it may land: a request that was closed
+could be made a second time, and would be paid for a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, select, update
+
+from oracle.core.settlement import DEAD
+from oracle.store.errors import LEASE_LOST
+from oracle.store.rows import RecordingRow as RecordingRow
+from oracle.store.schema import RecordingState
+from oracle.store.schema import recordings as t
+from oracle.store.schema import signatures as s
+from oracle.store.sql import insert_new
+
+DONE = (RecordingState.ENDED, RecordingState.FAILED)
+
+
+def put(
+    conn: Connection,
+    address: str,
+    *,
+    call_id: str,
+    queue: str,
+    requester: str,
+    nonce: int,
+    body: bytes,
+    fee_lamports: int,
+    ttl_slots: int,
+    output: bytes,
+    media_type: str,
+    model_run: str,
+    provider: str,
+    provider_job_id: str,
+    submitted_at: int,
+    completed_at: int,
+    now_ms: int,
+) -> bool:
+    """Keep an answer under the address of its request. False, and nothing changed, where one is there already."""
+    new = insert_new(
+        conn,
+        t,
+        address=address,
+        call_id=call_id,
+        queue=queue,
+        requester=requester,
+        nonce=nonce,
+        body=body,
+        fee_lamports=fee_lamports,
+        ttl_slots=ttl_slots,
+        output=output,
+        media_type=media_type,
+        model_run=model_run,
+        provider=provider,
+        provider_job_id=provider_job_id,
+        submitted_at=submitted_at,
+        completed_at=completed_at,
+        state=RecordingState.WAITING,
+        refusals=0,
+        created_at_ms=now_ms,
+        wake_at_ms=now_ms,
+    )
+    return new is not None
+
+
+def find(conn: Connection, address: str) -> RecordingRow | None:
+    row = conn.execute(select(t).where(t.c.address == address)).one_or_none()
+    return None if row is None else RecordingRow(*row)
+
+
+def has(conn: Connection, address: str) -> bool:
+    return conn.execute(select(exists().where(t.c.address == address))).scalar_one()
+
+
+def of_call(conn: Connection, call_id: str) -> RecordingRow | None:
+    row = conn.execute(select(t).where(t.c.call_id == call_id)).one_or_none()
+    return None if row is None else RecordingRow(*row)
+
+
+def due(conn: Connection, states: Collection[RecordingState], now_ms: int, limit: int) -> list[RecordingRow]:
+    """Recordings in these states that are due, oldest first."""
+    query = select(t).where(t.c.state.in_(states), t.c.wake_at_ms <= now_ms).order_by(t.c.created_at_ms).limit(limit)
+    return [RecordingRow(*row) for row in conn.execute(query)]
+
+
+def signed(conn: Connection, row: RecordingRow, signature_id: int, *, now_ms: int) -> RecordingRow:
+    """A transaction was signed, and its bytes are kept: they may be sent once this is durable.
+
+    Raises ORC-STORE-016 where another has signed meanwhile, or the signature before it is not dead.
+    """
+    dead = exists().where(s.c.id == t.c.signature_id, s.c.state.in_(DEAD))
+    free = () if row.signature_id is None else (dead,)
+    values = {"state": RecordingState.SENT, "signature_id": signature_id, "wake_at_ms": now_ms, "refusals": 0}
+    return _move(conn, row, *free, **values)
+
+
+def move(
+    conn: Connection,
+    row: RecordingRow,
+    state: RecordingState,
+    *,
+    now_ms: int,
+    code: str | None = None,
+    detail: str | None = None,
+) -> RecordingRow:
+    """Raises ORC-STORE-016 where it is no longer as `row` says."""
+    return _move(conn, row, state=state, wake_at_ms=now_ms, **_last_error(code, detail))
+
+
+def postpone(
+    conn: Connection,
+    row: RecordingRow,
+    *,
+    wake_at_ms: int,
+    code: str | None = None,
+    detail: str | None = None,
+    count: bool = False,
+) -> RecordingRow:
+    """Do not look at it before then; `count` adds to the refusals. Raises ORC-STORE-016 as `move` does."""
+    refusals = t.c.refusals + (1 if count else 0)
+    return _move(conn, row, wake_at_ms=wake_at_ms, refusals=refusals, **_last_error(code, detail))
+
+
+def counts(conn: Connection) -> dict[RecordingState, int]:
+    """How many there are in each state; every state is there."""
+    found = {row.state: row.n for row in conn.execute(select(t.c.state, func.count().label("n")).group_by(t.c.state))}
+    return {state: found.get(state, 0) for state in RecordingState}
+
+
+def prune(conn: Connection, older_than_ms: int) -> int:
+    """Delete those that are done and were made before then; how many."""
+    return conn.execute(delete(t).where(t.c.state.in_(DONE), t.c.created_at_ms < older_than_ms)).rowcount
+
+
+def _last_error(code: str | None, detail: str | None) -> dict[str, Any]:
+    return {} if code is None else {"error_code": code, "error_detail": detail}
+
+
+def _move(conn: Connection, row: RecordingRow, *conditions: ColumnElement[bool], **values: Any) -> RecordingRow:
+    as_it_was = (
+        t.c.address == row.address,
+        t.c.state == row.state,
+        t.c.signature_id.is_not_distinct_from(row.signature_id),
+    )
+    written = conn.execute(update(t).where(*as_it_was, *conditions).values(**values).returning(t)).one_or_none()
+    if written is None:
+        raise LEASE_LOST(f"recording {row.address}, {row.state}")
+    return RecordingRow(*written)

@@ -1,0 +1,132 @@
+"""Answers on their way into the chain: one under an address, one transaction at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+from store_world import MINUTE, NOW, OWNER
+
+from oracle.core.errors import OracleError
+from oracle.store import calls, recordings, settlements
+from oracle.store.engine import Store
+from oracle.store.errors import LEASE_LOST, REFUSED_BY_SCHEMA
+from oracle.store.rows import RecordingRow
+from oracle.store.schema import CallKind, RecordingState
+
+
+def put(conn: Connection, address: str = "address-1", call_id: str = "call-1", **changes: Any) -> bool:
+    calls.begin(
+        conn,
+        call_id,
+        key="alice",
+        kind=CallKind.CHAT,
+        model="llama",
+        input_tokens=1,
+        output_tokens=1,
+        owner=OWNER,
+        owned_until_ms=NOW + MINUTE,
+        now_ms=NOW,
+    )
+    values: dict[str, Any] = {
+        "call_id": call_id,
+        "queue": "queue-1",
+        "requester": "gateway",
+        "nonce": 2**63 - 1,
+        "body": b"body",
+        "fee_lamports": 10_000,
+        "ttl_slots": 500,
+        "output": b"42",
+        "media_type": "text/plain",
+        "model_run": "llama",
+        "provider": "p",
+        "provider_job_id": "job-1",
+        "submitted_at": 1,
+        "completed_at": 2,
+        "now_ms": NOW,
+    }
+    return recordings.put(conn, address, **(values | changes))
+
+
+def sign(conn: Connection, row: RecordingRow, signature: str) -> RecordingRow:
+    signed = settlements.record_signature(
+        conn,
+        signature=signature,
+        wire=b"wire",
+        blockhash="hash",
+        last_valid_block_height=150,
+        signed_slot=1,
+        settlement_ids=[],
+        fences={},
+        fee_lamports=5_000,
+        now_ms=NOW,
+    )
+    return recordings.signed(conn, row, signed.id, now_ms=NOW)
+
+
+async def kept(store: Store) -> RecordingRow:
+    await store.write(put)
+    row = await store.read(lambda c: recordings.find(c, "address-1"))
+    assert row is not None
+    return row
+
+
+async def test_an_address_holds_the_first_answer_for_ever(store: Store) -> None:
+    row = await kept(store)
+    assert not await store.write(lambda c: put(c, call_id="call-2", output=b"43"))
+    assert await store.read(lambda c: recordings.find(c, "address-1")) == row
+    assert row.output == b"42"
+    assert await store.read(lambda c: recordings.has(c, "address-1"))
+    assert not await store.read(lambda c: recordings.has(c, "address-2"))
+
+
+async def test_a_second_transaction_is_refused_while_the_first_may_land(store: Store) -> None:
+    row = await kept(store)
+    sent = await store.write(lambda c: sign(c, row, "s1"))
+    for stale in (row, sent):
+        with pytest.raises(OracleError) as raised:
+            await store.write(lambda c, stale=stale: sign(c, stale, "s2"))  # type: ignore[misc]
+        assert raised.value.error is LEASE_LOST
+    assert sent.signature_id is not None
+    with pytest.raises(OracleError):
+        await store.read(lambda c: settlements.signature_by_id(c, sent.signature_id + 1))
+
+
+@pytest.mark.parametrize("state", ["expired", "failed"])
+async def test_a_dead_transaction_leaves_room_for_the_next(store: Store, state: str) -> None:
+    row = await kept(store)
+    sent = await store.write(lambda c: sign(c, row, "s1"))
+    waiting = await store.write(lambda c: recordings.move(c, sent, RecordingState.WAITING, now_ms=NOW))
+    with pytest.raises(OracleError):
+        await store.write(lambda c: sign(c, waiting, "s2"))
+    await store.write(lambda c: settlements.mark_signature(c, sent.signature_id, state))
+    again = await store.write(lambda c: sign(c, waiting, "s2"))
+    assert (again.state, again.signature_id != sent.signature_id) == (RecordingState.SENT, True)
+
+
+async def test_what_may_have_been_sent_has_its_bytes_kept(store: Store) -> None:
+    row = await kept(store)
+    with pytest.raises(OracleError) as raised:
+        await store.write(lambda c: recordings.move(c, row, RecordingState.SENT, now_ms=NOW))
+    assert raised.value.error is REFUSED_BY_SCHEMA
+
+
+async def test_a_recording_is_due_when_its_time_has_come(store: Store) -> None:
+    row = await kept(store)
+    later = await store.write(
+        lambda c: recordings.postpone(c, row, wake_at_ms=NOW + MINUTE, code="ORC-X-001", detail="why", count=True)
+    )
+    assert (later.refusals, later.error_code) == (1, "ORC-X-001")
+    waiting = (RecordingState.WAITING,)
+    assert await store.read(lambda c: recordings.due(c, waiting, NOW, 10)) == []
+    assert await store.read(lambda c: recordings.due(c, waiting, NOW + MINUTE, 10)) == [later]
+    assert (await store.read(recordings.counts))[RecordingState.WAITING] == 1
+
+
+async def test_only_what_is_done_is_pruned(store: Store) -> None:
+    row = await kept(store)
+    assert await store.write(lambda c: recordings.prune(c, NOW + 1)) == 0
+    await store.write(lambda c: recordings.move(c, row, RecordingState.ENDED, now_ms=NOW))
+    assert await store.write(lambda c: recordings.prune(c, NOW)) == 0
+    assert await store.write(lambda c: recordings.prune(c, NOW + 1)) == 1
