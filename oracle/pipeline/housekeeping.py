@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import structlog
 from solana.rpc.commitment import Finalized
@@ -65,39 +66,30 @@ async def tried(context: Context, duty: Callable[[Context], Awaitable[None]]) ->
 
 async def expire_overdue(context: Context) -> None:
     """Anyone may expire; the daemon does it for its queues, whatever kept it from answering in time."""
-    slot, now_ms = context.slot(), context.clock.now_ms()
-    operator = str(context.signer.public_key)
-
-    def write(c: Connection) -> int:
-        rows = duties.overdue(c, slot=slot, limit=BATCH)
-        for row in rows:
-            settlements.intend(
-                c,
-                request_id=row.id,
-                kind=SettlementKind.EXPIRE,
-                args={},
-                operator=operator,
-                deadline_slot=NO_DEADLINE,
-                now_ms=now_ms,
-            )
-        return len(rows)
-
-    if await context.store.write(write):
-        context.bells.ring(BELL)
+    await intend(context, SettlementKind.EXPIRE, duties.overdue)
 
 
 async def close_ended(context: Context) -> None:
     """After its retention anyone may close: fee and rent go back to the payer, whoever pays for the transaction."""
+    await intend(context, SettlementKind.CLOSE, duties.closable)
+
+
+class _Find(Protocol):
+    def __call__(self, conn: Connection, *, slot: int, limit: int) -> Sequence[RequestRow]: ...
+
+
+async def intend(context: Context, kind: SettlementKind, find: _Find) -> None:
+    """An intent for every request that `find` finds, in the transaction that found it."""
     slot, now_ms = context.slot(), context.clock.now_ms()
     operator = str(context.signer.public_key)
 
     def write(c: Connection) -> int:
-        rows = duties.closable(c, slot=slot, limit=BATCH)
+        rows = find(c, slot=slot, limit=BATCH)
         for row in rows:
             settlements.intend(
                 c,
                 request_id=row.id,
-                kind=SettlementKind.CLOSE,
+                kind=kind,
                 args={},
                 operator=operator,
                 deadline_slot=NO_DEADLINE,
