@@ -13,9 +13,9 @@ from oracle.core.policy import Facts
 from oracle.core.prompt import messages_of
 from oracle.core.request import Request
 from oracle.core.routing import Route
-from oracle.pipeline import inputs, rehearsal
+from oracle.pipeline import inputs, recorded, rehearsal
 from oracle.pipeline.context import Context
-from oracle.store import requests
+from oracle.store import recordings, requests
 from oracle.store.rows import RequestRow
 
 STATES = (State.SEEN,)
@@ -23,7 +23,12 @@ STATES = (State.SEEN,)
 
 async def admit(context: Context, row: RequestRow) -> None:
     request = request_of(row)
-    open_of_requester = await context.store.read(lambda c: requests.open_count_of(c, row.requester))
+    open_of_requester, recording = await context.store.read(
+        lambda c: (requests.open_count_of(c, row.requester), recordings.find(c, row.address))
+    )
+    if recording is not None:
+        await recorded.take(context, row, request, recording)
+        return
     policy.check(request, context.terms(), Facts(context.slot(), open_of_requester))
     candidates = candidates_of(context, request)
     content, _ = await inputs.load(context, request)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 
 import structlog
 from sqlalchemy import Connection
 
-from oracle.core import policy, receipts
+from oracle.core import policy
 from oracle.core.backoff import backoff_seconds
 from oracle.core.compute import (
     Absent,
@@ -31,9 +30,10 @@ from oracle.core.request import Reason
 from oracle.core.routing import is_same_model
 from oracle.pipeline import inputs, submit, worker
 from oracle.pipeline.admit import request_of
+from oracle.pipeline.answer import Answer, keep, receipt_of
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import UNKNOWN_PROVIDER
-from oracle.store import attempts, requests, results
+from oracle.store import attempts, requests
 from oracle.store.rows import AttemptRow, RequestRow
 
 log = structlog.get_logger(__name__)
@@ -181,43 +181,18 @@ async def collect(context: Context, row: RequestRow, attempt: AttemptRow, output
         return
     content, origin = await inputs.load(context, request)
     now_ms = context.clock.now_ms()
-    output_hash = hashlib.sha256(output.content).hexdigest()
-    header, params = request.header, request.body.params
-    receipt = receipts.encode(
-        {
-            "version": receipts.RECEIPT_VERSION,
-            "program": str(context.program_id),
-            "request": row.address,
-            "created_slot": str(row.created_slot),
-            "queue": row.queue,
-            "operator": str(context.signer.public_key),
-            "requester": row.requester,
-            "nonce": str(header.nonce),
-            "body_hash": header.body_hash.hex(),
-            "input_hash": hashlib.sha256(content).hexdigest(),
-            "input_origin": origin,
-            "model_asked": request.body.model,
-            "model_run": output.model_run,
-            "provider": attempt.provider,
-            "provider_job_id": attempt.job_id or "",
-            "params": {
-                "max_output_tokens": params.max_output_tokens,
-                "temperature_milli": params.temperature_milli,
-                "seed": str(params.seed),
-                "flags": int(params.flags),
-            },
-            "output_hash": output_hash,
-            "output_bytes": len(output.content),
-            "output_media_type": output.media_type,
-            "submitted_at": attempt.intended_at_ms // 1000,
-            "completed_at": now_ms // 1000,
-        }
+    answer = Answer(
+        content=output.content,
+        media_type=output.media_type,
+        model_run=output.model_run,
+        provider=attempt.provider,
+        provider_job_id=attempt.job_id or "",
+        submitted_at=attempt.intended_at_ms // 1000,
+        completed_at=now_ms // 1000,
     )
-    job_hash = receipts.job_hash(receipt).hex()
+    receipt = receipt_of(context, row, request, content, origin, answer)
 
     def write(c: Connection) -> None:
-        results.put_output(c, output_hash, output.content, media_type=output.media_type, now_ms=now_ms)
-        results.put_receipt(c, job_hash, receipt, request_id=row.id, now_ms=now_ms)
         attempts.finish(
             c,
             attempt.id,
@@ -227,22 +202,13 @@ async def collect(context: Context, row: RequestRow, attempt: AttemptRow, output
             error_detail=None,
             now_ms=now_ms,
         )
-        requests.move(
-            c,
-            row,
-            State.COMPUTED,
-            now_ms=now_ms,
-            slot=context.slot(),
-            output_sha256=output_hash,
-            job_hash=job_hash,
-            completed_at=now_ms // 1000,
-        )
+        keep(c, row, answer, receipt, now_ms=now_ms, slot=context.slot())
 
     log.info(
         "answer computed",
         provider=attempt.provider,
         model=output.model_run,
-        output_hash=output_hash,
+        output_hash=answer.sha256,
         **({"output": output.content.decode(errors="replace")} if context.config.log.show_content else {}),
     )
     await context.write(write, State.COMPUTED)

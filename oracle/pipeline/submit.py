@@ -23,12 +23,12 @@ from oracle.core.lifecycle import State
 from oracle.core.policy import BUDGET_EXHAUSTED, NO_ROUTE_LEFT
 from oracle.core.request import Request
 from oracle.core.routing import ModelRoutes, Route, percentile, ranked
-from oracle.pipeline import inputs
+from oracle.pipeline import inputs, recorded
 from oracle.pipeline.admit import affordable, candidates_of, request_of, task_of
 from oracle.pipeline.context import Context, key_of
 from oracle.pipeline.errors import UNEXPECTED
-from oracle.store import attempts, requests, settlements
-from oracle.store.rows import AttemptRow, RequestRow
+from oracle.store import attempts, recordings, requests, settlements
+from oracle.store.rows import AttemptRow, RecordingRow, RequestRow
 from oracle.store.schema import AttemptState
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,9 @@ async def buy(context: Context, row: RequestRow) -> None:
     key = idempotency_key(key_of(row), 0, number)
     now_ms = context.clock.now_ms()
 
-    def intend(c: Connection) -> tuple[RequestRow, AttemptRow]:
+    def intend(c: Connection) -> tuple[RequestRow, AttemptRow] | RecordingRow:
+        if (recording := recordings.find(c, row.address)) is not None:
+            return recording
         within_budget(c, context, quote.cost_lamports, now_ms)
         intended = attempts.intend(
             c,
@@ -100,8 +102,11 @@ async def buy(context: Context, row: RequestRow) -> None:
         )
         return moved, intended
 
-    running, intended = await context.store.write(intend)
-    await call(context, running, intended, task, key)
+    intent = await context.store.write(intend)
+    if isinstance(intent, RecordingRow):
+        await recorded.take(context, row, request, intent)
+    else:
+        await call(context, *intent, task, key)
 
 
 async def choose(
