@@ -147,3 +147,10 @@ CALL_EXISTS: Final = ErrorCode(
     "Wait for its answer; another `Idempotency-Key` makes another request.",
     Verdict.RETRY,
 )
+ATTEMPT_OVER: Final = ErrorCode(
+    "ORC-STORE-023",
+    "The attempt is over",
+    "A purchase was to be signed for an attempt that has ended, or that had one before. Nothing was signed.",
+    "None is needed: another worker has the request, and goes on with it.",
+    Verdict.RETRY,
+)

@@ -63,9 +63,13 @@ def intend(
 def take_pending(
     conn: Connection, *, owner: str, now_ms: int, lease_ms: int, limit: int, operator: str | None = None
 ) -> list[SettlementRow]:
-    """Lease up to `limit` due intents, earliest deadline first; of one operator key, where that is given."""
+    """Lease up to `limit` due intents, earliest deadline first; of one operator key, where that is given.
+
+    Purchases are not among them: whoever intends one holds it, and nobody else signs it.
+    """
     unleased = or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms)
     query = select(t.c.id).where(t.c.state == SettlementState.PENDING, t.c.wake_at_ms <= now_ms, unleased)
+    query = query.where(t.c.kind != SettlementKind.PURCHASE)
     if operator is not None:
         query = query.where(t.c.operator == operator)
     due = query.order_by(t.c.deadline_slot, t.c.id).limit(limit).with_for_update(skip_locked=True).cte("due")

@@ -9,6 +9,7 @@ from test_store_duties import *  # noqa: F403
 from test_store_group_commit import *  # noqa: F403
 from test_store_leases import *  # noqa: F403
 from test_store_migrations import *  # noqa: F403
+from test_store_purchases import *  # noqa: F403
 from test_store_recordings import *  # noqa: F403
 from test_store_requests import *  # noqa: F403
 from test_store_results import *  # noqa: F403
