@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from oracle.api.brief import Brief
 from oracle.api.health import alive, ready
 from oracle.api.metrics import render
 from oracle.core.errors import OracleError, Verdict
 from oracle.pipeline.context import Context
 from oracle.store import results
+from oracle.store.rows import OutputRow
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 # Content under its own hash never changes; and what a model wrote must never run as a page of this host.
@@ -26,14 +30,18 @@ _SERVED = {
 
 
 def app(context: Context) -> Starlette:
+    readiness = Brief(lambda: ready(context), context.clock.monotonic)
+    exposition = Brief(lambda: render(context), context.clock.monotonic)
+
     async def output(request: Request) -> Response:
         name = request.path_params["hash"]
         found = None
         if _HASH.fullmatch(name):
             found = await context.store.read(lambda c: results.servable_output(c, name))
-        if found is None:
+        content = await _content(found) if found else None
+        if found is None or content is None:
             return _not_found("output")
-        return Response(found.content, media_type=found.media_type, headers=_SERVED)
+        return Response(content, media_type=found.media_type, headers=_SERVED)
 
     async def receipt(request: Request) -> Response:
         name = request.path_params["hash"]
@@ -48,13 +56,13 @@ def app(context: Context) -> Starlette:
         return _health(alive(context))
 
     async def readyz(_: Request) -> Response:
-        return _health(await ready(context))
+        return _health(await readiness())
 
     async def metrics(_: Request) -> Response:
-        body, media_type = await render(context)
+        body, media_type = await exposition()
         return Response(body, media_type=media_type)
 
-    return Starlette(
+    application = Starlette(
         routes=[
             Route("/v1/outputs/{hash}", output),
             Route("/v1/receipts/{hash}", receipt),
@@ -64,6 +72,19 @@ def app(context: Context) -> Starlette:
         ],
         exception_handlers={OracleError: _coded},
     )
+    # A redirect would name whatever host the question named.
+    application.router.redirect_slashes = False
+    return application
+
+
+async def _content(output: OutputRow) -> bytes | None:
+    """Small outputs lie in the database, large ones in files."""
+    if output.content is not None or output.path is None:
+        return output.content
+    try:
+        return await asyncio.to_thread(Path(output.path).read_bytes)
+    except OSError:
+        return None
 
 
 def _not_found(what: str) -> Response:

@@ -25,7 +25,9 @@ async def serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
     """Serve until the block ends; yields the base URL. Raises ORC-API-001 where the port is taken."""
     listener = _listen(host, port)
     bound = listener.getsockname()
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=5
+    )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     try:
@@ -47,7 +49,9 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+        # Two may bind one address before either listens; only here is the second refused.
+        listener.listen()
+    except (OSError, UnicodeError) as error:
         listener.close()
-        raise PORT_TAKEN(f"{host}:{port}: {error.strerror}") from None
+        raise PORT_TAKEN(f"{host}:{port}: {getattr(error, 'strerror', 'not the name of a host')}") from None
     return listener
