@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -119,7 +120,8 @@ def _engine(url: URL, begin: str, lock_timeout_seconds: float, pragmas: tuple[st
     @event.listens_for(engine, "connect")
     def _connected(connection: sqlite3.Connection, _: Any) -> None:
         # NORMAL would not sync a commit. `fullfsync` matters on macOS only, where fsync leaves data in the drive.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", *pragmas):
+        _into_wal(connection, lock_timeout_seconds)
+        for pragma in ("synchronous=FULL", "fullfsync=ON", *pragmas):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")
@@ -127,6 +129,19 @@ def _engine(url: URL, begin: str, lock_timeout_seconds: float, pragmas: tuple[st
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _into_wal(connection: sqlite3.Connection, patience_seconds: float) -> None:
+    """A change of the journal mode is refused at once while another process makes it, whatever the busy time-out."""
+    until = time.monotonic() + patience_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 
 def _commit(conn: Connection) -> None:
