@@ -135,9 +135,7 @@ def create_recordings() -> None:
         sa.CheckConstraint(
             "state IN ('waiting', 'sent', 'landed', 'ended', 'failed')", name=op.f("ck_recordings_state")
         ),
-        sa.CheckConstraint(
-            "state NOT IN ('sent', 'landed') OR signature_id IS NOT NULL", name=op.f("ck_recordings_signed")
-        ),
+        sa.CheckConstraint("state <> 'sent' OR signature_id IS NOT NULL", name=op.f("ck_recordings_signed")),
     )
     op.create_index("ix_recordings_state_wake_at_ms", "recordings", ["state", "wake_at_ms"])
 

@@ -447,7 +447,7 @@ recordings: Final = Table(
     Column("error_detail", Text),
     _one_of("state", RecordingState),
     # What may have been sent has its bytes kept.
-    CheckConstraint("state NOT IN ('sent', 'landed') OR signature_id IS NOT NULL", name="signed"),
+    CheckConstraint("state <> 'sent' OR signature_id IS NOT NULL", name="signed"),
     Index(None, "state", "wake_at_ms"),
 )
 """Answers of the gateway that are on their way into the chain, by the address their request has or will have."""

@@ -8,7 +8,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle.core.identity import idempotency_key
+from oracle.core.identity import call_idempotency_key, idempotency_key, nonce_of
 from oracle.core.request import RequestKey
 
 addresses = st.text("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz", min_size=1, max_size=44)
@@ -44,3 +44,18 @@ def test_a_key_never_changes_between_releases() -> None:
     """A purchase that was interrupted by an upgrade is looked up under the key it was made with."""
     key = idempotency_key(RequestKey("9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin", 321), 0, 2)
     assert key == "a20cb0e3-d079-06e8-7273-6c40bb2618e2"
+
+
+def test_purchases_for_calls_share_no_key_with_one_another_or_with_those_for_requests() -> None:
+    keys = [call_idempotency_key(call, number) for call in ("a", "a/1", "b") for number in (1, 11)]
+    assert len({*keys, idempotency_key(RequestKey("gateway", 1), 1, 1)}) == 7
+
+
+def test_a_call_that_is_repeated_names_the_same_request_for_its_client_alone() -> None:
+    assert nonce_of("alice", "order-1") == nonce_of("alice", "order-1")
+    assert len({nonce_of("alice", "order-1"), nonce_of("alice", "order-2"), nonce_of("bob", "order-1")}) == 3
+
+
+@given(st.text(), st.text())
+def test_a_nonce_fits_a_signed_column(client: str, key: str) -> None:
+    assert 0 <= nonce_of(client, key) < 2**63
