@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NewType, Protocol, runtime_checkable
 
+from oracle.core.dataquery import DataQuery
 from oracle.core.errors import OracleError
 
 IdempotencyKey = NewType("IdempotencyKey", str)
@@ -237,8 +238,18 @@ class Dataset:
 
 
 class Source(Protocol):
-    """A data network whose data can be the input of an inference (`data://name/…`)."""
+    """A data network whose data can be the input of an inference (`data://name/…`). Methods raise `OracleError`."""
 
     name: str
+    max_bytes: int
+    """The most bytes that a dataset has."""
 
-    async def fetch(self, query: str) -> Dataset: ...
+    def cost_lamports(self, query: DataQuery) -> int:
+        """What one fetch is reckoned to cost; 0 where it is free and may be repeated. No I/O.
+
+        Raises ORC-DATA-002 or 003 where the network cannot be asked this.
+        """
+
+    async def fetch(self, query: DataQuery) -> Dataset: ...
+
+    async def close(self) -> None: ...

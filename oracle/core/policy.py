@@ -89,7 +89,7 @@ FUTILE_SETTLEMENT = ErrorCode(
 INPUT_UNSUPPORTED = ErrorCode(
     "ORC-POLICY-013",
     "Kind of input is not served",
-    "The operator does not serve inputs of this kind, such as a data network that it has not configured.",
+    "The operator cannot serve inputs of this kind: a data network refuses its key, or its credit there is used up.",
     "Ask with an inline input or an https URI.",
 )
 MODEL_SUBSTITUTED = ErrorCode(
@@ -138,6 +138,12 @@ NOT_NOW = ErrorCode(
     "Another operator holds the claim, the queue is paused, or the request has just ended.",
     "Nothing to do: it is looked at again until it can be taken or has ended.",
     Verdict.RETRY,
+)
+DATA_UNCONFIRMED = ErrorCode(
+    "ORC-POLICY-021",
+    "Data was paid for, and did not come",
+    "The answers to fetches that cost money were lost, as often as the operator allows it to happen.",
+    "See the data network's own books; as operator, see `policy.max_unconfirmed_purchases`.",
 )
 
 
@@ -207,6 +213,7 @@ _REJECTED: Final[dict[str, Reason]] = {
     NO_PRIVATE_ROUTE.code: Reason.PRIVACY_UNAVAILABLE,
     NO_ROUTE_LEFT.code: Reason.NO_PROVIDER,
     PURCHASE_UNCONFIRMED.code: Reason.PURCHASE_UNCONFIRMED,
+    DATA_UNCONFIRMED.code: Reason.PURCHASE_UNCONFIRMED,
     RETRIES_EXHAUSTED.code: Reason.NO_PROVIDER,
     INPUT_UNSUPPORTED.code: Reason.INPUT_UNAVAILABLE,
 }

@@ -11,9 +11,9 @@ from oracle.core.errors import OracleError, Verdict
 from oracle.core.lifecycle import State
 from oracle.core.policy import Facts
 from oracle.core.prompt import messages_of
-from oracle.core.request import Request
+from oracle.core.request import Data, Request
 from oracle.core.routing import Route
-from oracle.pipeline import inputs, recorded, rehearsal
+from oracle.pipeline import data, inputs, recorded, rehearsal
 from oracle.pipeline.context import Context
 from oracle.store import recordings, requests
 from oracle.store.rows import RequestRow
@@ -31,12 +31,19 @@ async def admit(context: Context, row: RequestRow) -> None:
         return
     policy.check(request, context.terms(), Facts(context.slot(), open_of_requester))
     candidates = candidates_of(context, request)
-    content, _ = await inputs.load(context, request)
-    task = task_of(request, content)
+    task = task_of(request, await content_to_judge(context, request))
     await affordable(context, request, candidates, task)
     if context.config.policy.simulate_before_buying:
         await rehearsal.rehearse(context, row)
     await context.move(row, State.ADMITTED)
+
+
+async def content_to_judge(context: Context, request: Request) -> bytes:
+    """The input; of data that costs money only a stand-in, as large as it may get: it is bought with the job."""
+    if isinstance(request.body.input, Data) and data.cost_lamports(context, request):
+        return data.stand_in(context, request.body.input)
+    content, _ = await inputs.load(context, request)
+    return content
 
 
 def request_of(row: RequestRow) -> Request:
@@ -59,7 +66,7 @@ def task_of(request: Request, content: bytes, route: Route | None = None) -> Tas
     params = request.body.params
     return Task(
         model=route.model if route else request.body.model,
-        messages=messages_of(content, params.flags),
+        messages=messages_of(data.prompt(request, content), params.flags),
         max_output_tokens=params.max_output_tokens,
         temperature=params.temperature_milli / 1000,
         seed=params.seed,
@@ -69,11 +76,12 @@ def task_of(request: Request, content: bytes, route: Route | None = None) -> Tas
 
 
 async def affordable(context: Context, request: Request, routes: tuple[Route, ...], task: Task) -> dict[Route, Quote]:
-    """Quotes of the routes that the fee covers. Raises ORC-POLICY-004 where it covers none, or what every quote raised.
+    """Quotes of the routes that the fee covers, with the data where that has a price.
 
-    A provider that cannot quote now is not thereby too dear: if no route is affordable and one could not be asked,
-    its error decides, and may be retried.
+    Raises ORC-POLICY-004 where it covers none, or what every quote raised. A provider that cannot quote now is not
+    thereby too dear: if no route is affordable and one could not be asked, its error decides, and may be retried.
     """
+    data_lamports = data.cost_lamports(context, request)
     quotes: dict[Route, Quote] = {}
     refusals: list[OracleError] = []
     for route in routes:
@@ -84,7 +92,7 @@ async def affordable(context: Context, request: Request, routes: tuple[Route, ..
             if context.config.policy.check_fee:
                 policy.check_fee(
                     request.header.fee_lamports,
-                    quote.cost_lamports,
+                    quote.cost_lamports + data_lamports,
                     context.config.policy.settlement_lamports,
                     context.config.policy.margin,
                 )

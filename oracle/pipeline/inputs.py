@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from oracle.core.prompt import check_hash
 from oracle.core.request import Data, Inline, Request, Uri
+from oracle.pipeline import data
 from oracle.pipeline.context import Context
-from oracle.pipeline.errors import SOURCE_UNKNOWN
 from oracle.pipeline.fetch import fetch
 from oracle.store import results
 
@@ -16,7 +14,7 @@ async def load(context: Context, request: Request) -> tuple[bytes, str | None]:
     """The content and its origin (None of inline ones).
 
     A fetched input is stored before it is used, so that a restart, a second attempt and the receipt all mean the
-    same bytes. Raises ORC-INPUT-005 and the ORC-PIPE codes of inputs.
+    same bytes. Raises ORC-INPUT-005, the ORC-PIPE codes of inputs, and what `data.load` does.
     """
     match request.body.input:
         case Inline(content):
@@ -30,23 +28,7 @@ async def load(context: Context, request: Request) -> tuple[bytes, str | None]:
             await keep(context, sha256.hex(), content, uri)
             return content, uri
         case Data(query, _):
-            return await from_source(context, request, query)
-
-
-async def from_source(context: Context, request: Request, query: str) -> tuple[bytes, str]:
-    """Data is fetched once a request: its hash is not fixed by the query, so a second fetch may differ."""
-    network = query.removeprefix("data://").split("/", 1)[0]
-    source = context.sources.get(network)
-    if source is None:
-        raise SOURCE_UNKNOWN(network)
-    # Not a hash alone: whoever served a URI whose content has that hash could put its own words in the data's place.
-    name = f"data:{hashlib.sha256(f'{request.key}/{query}'.encode()).hexdigest()}"
-    stored = await context.store.read(lambda c: results.get_input(c, name))
-    if stored is not None:
-        return stored.content, stored.origin
-    dataset = await source.fetch(query)
-    await keep(context, name, dataset.content, dataset.origin)
-    return dataset.content, dataset.origin
+            return await data.load(context, request, query)
 
 
 async def keep(context: Context, name: str, content: bytes, origin: str) -> None:

@@ -20,11 +20,12 @@ from oracle.core.compute import IdempotencyKey, JobHandle, Quote, Task
 from oracle.core.errors import OracleError, Verdict, verdict_of
 from oracle.core.identity import idempotency_key
 from oracle.core.lifecycle import State
-from oracle.core.policy import BUDGET_EXHAUSTED, NO_ROUTE_LEFT
+from oracle.core.policy import NO_ROUTE_LEFT
 from oracle.core.request import Request
 from oracle.core.routing import ModelRoutes, Route, percentile, ranked
 from oracle.pipeline import inputs, recorded
 from oracle.pipeline.admit import affordable, candidates_of, request_of, task_of
+from oracle.pipeline.budget import within_budget
 from oracle.pipeline.context import Context, key_of
 from oracle.pipeline.errors import UNEXPECTED
 from oracle.store import attempts, recordings, requests, settlements
@@ -36,8 +37,6 @@ log = structlog.get_logger(__name__)
 STATES = (State.ADMITTED, State.CLAIMED)
 CALL_SECONDS = 60.0
 """Bound of one purchase call. The lease of the row outlives it (`daemon.lease_seconds`)."""
-
-DAY_MS = 86_400_000
 
 
 async def submit(context: Context, row: RequestRow) -> None:
@@ -160,16 +159,6 @@ async def latencies(context: Context, routes: Sequence[Route]) -> dict[Route, fl
 async def measured_p95(context: Context, route: Route) -> float | None:
     seconds = await context.store.read(lambda c: attempts.durations(c, route.provider, route.model, 100))
     return percentile(seconds, 0.95) if len(seconds) >= 5 else None
-
-
-def within_budget(c: Connection, context: Context, quoted_lamports: int, now_ms: int) -> None:
-    """Checked in the transaction that books the purchase, so that many at once cannot overrun it together."""
-    budget = context.config.policy.daily_budget_lamports
-    if budget is None:
-        return
-    spent = attempts.spent(c, since_ms=now_ms - DAY_MS)
-    if spent + quoted_lamports > budget:
-        raise BUDGET_EXHAUSTED(f"{spent} lamports spent, {quoted_lamports} asked, {budget} allowed")
 
 
 async def call(

@@ -14,6 +14,7 @@ from throwaway_ca import ThrowawayCA
 
 from oracle.client import requests, verify
 from oracle.core.compute import Dataset
+from oracle.core.dataquery import DataQuery
 from oracle.core.lifecycle import State
 from oracle.core.request import Data, Status, Uri
 from oracle.pipeline import inputs
@@ -98,11 +99,18 @@ class Weather:
     """A data network that says something else each time it is asked."""
 
     name = "weather"
+    max_bytes = 1000
 
     def __init__(self) -> None:
         self.asked = 0
 
-    async def fetch(self, query: str) -> Dataset:
+    def cost_lamports(self, query: DataQuery) -> int:
+        return 0
+
+    async def close(self) -> None:
+        return None
+
+    async def fetch(self, query: DataQuery) -> Dataset:
         self.asked += 1
         content = f"{query}: rain, reading {self.asked}".encode()
         return Dataset(content, hashlib.sha256(content).digest(), "https://weather.example/")

@@ -1,0 +1,1 @@
+"""Data networks behind the Protocol `Source`: their data, normalised, is the input of an inference (`data://…`)."""
