@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from oracle.config.sections import Config, ModelSettings, RouteSettings
 from oracle.providers.registry import ProviderSettings
+from oracle.providers.sources.settings import SourceSettings
 
 FILE = Path(__file__).resolve().parents[1] / "oracle.example.toml"
 
@@ -53,6 +54,9 @@ SAMPLES: Mapping[str, Any] = {
     "image": "docker.io/vllm/vllm-openai:latest",
     "input_usd_per_million_tokens": 0.15,
     "output_usd_per_million_tokens": 0.6,
+    "rpc_url": "https://api.mainnet-beta.solana.com",
+    "files": "collected",
+    "endpoint": "https://web-context.example",
     "provider": "openai",
     "model": "gpt-4o-mini",
 }
@@ -65,6 +69,8 @@ def page() -> str:
         match name:
             case "providers":
                 blocks += [_remark(field.description), *_providers()]
+            case "sources":
+                blocks += [_remark(field.description), *_sources()]
             case "models":
                 blocks += [_remark(field.description), *_models()]
             case _:
@@ -81,6 +87,12 @@ def kinds() -> dict[str, type[BaseModel]]:
 def _providers() -> Iterator[str]:
     for kind, model in kinds().items():
         yield _section(f"providers.{kind}", model)
+
+
+def _sources() -> Iterator[str]:
+    union, *_ = get_args(SourceSettings)
+    for model in get_args(union):
+        yield _section(f"sources.{get_args(model.model_fields['kind'].annotation)[0]}", model)
 
 
 def _models() -> Iterator[str]:

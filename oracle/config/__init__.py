@@ -50,7 +50,7 @@ def parse(document: Mapping[str, object], *, base: Path = Path()) -> Config:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Where an option stands in the file. Pydantic puts the kind of a provider between its name and its options."""
-    if location[:1] == ("providers",):
+    if location[:1] in (("providers",), ("sources",)):
         location = location[:2] + location[3:]
     return ".".join(map(str, location)) or "file"
 
@@ -84,6 +84,7 @@ def _anchored(config: Config, base: Path) -> Config:
         update={
             "operator": _with_paths(config.operator, base),
             "providers": {name: _with_paths(provider, base) for name, provider in config.providers.items()},
+            "sources": {name: _with_paths(source, base) for name, source in config.sources.items()},
             "database": config.database.model_copy(update={"url": url}),
         }
     )

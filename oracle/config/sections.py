@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from oracle.config.sources import Sources
 from oracle.config.values import Address, Addresses, BaseUri, DatabaseUrl, GenesisHash, SocketUrl, WebUrl
 from oracle.core.policy import Terms
 from oracle.core.routing import ModelRoutes, Route, Strategy
@@ -233,6 +234,8 @@ class Config(_Section):
     rates: RateSettings = RateSettings()
     providers: dict[str, ProviderSettings] = {}
     """Who runs jobs, each as `[providers.NAME]` under a name of your own; `kind` says which network it is."""
+    sources: Sources = {}
+    """Data networks that requests may name as their input, each as `[sources.NAME]` for `data://NAME/…`."""
     models: dict[str, ModelSettings] = {}
     """What requests may ask for, each as `[models.NAME]`."""
     policy: Policy = Policy()

@@ -32,6 +32,7 @@ from oracle.pipeline.fees import Fees
 from oracle.pipeline.queues import unconfigured_queues
 from oracle.pipeline.supervisor import supervise
 from oracle.providers import registry
+from oracle.providers.sources import registry as source_registry
 from oracle.store import journal, leases, lock, migrate
 from oracle.store.engine import Store
 
@@ -67,6 +68,12 @@ async def assembled(config: Config) -> AsyncIterator[Daemon]:
         }
         for provider in providers.values():
             stack.push_async_callback(provider.close)
+        sources = {
+            name: source_registry.build(name, settings, rates=config.rates.of())
+            for name, settings in config.sources.items()
+        }
+        for source in sources.values():
+            stack.push_async_callback(source.close)
         context = Context(
             config=config,
             store=store,
@@ -75,7 +82,7 @@ async def assembled(config: Config) -> AsyncIterator[Daemon]:
             signer=signer,
             queues=tuple(Pubkey.from_string(queue) for queue in config.operator.queues),
             providers=providers,
-            sources={},
+            sources=sources,
             routes=config.routes(),
             slots=slots,
             fees=Fees(pool.client, signer.public_key, config.settlement, clock),
