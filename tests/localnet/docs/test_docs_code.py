@@ -1,0 +1,24 @@
+"""The code that docs/how-to/testing.md shows to users runs, as it stands there."""
+
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "testing.md"
+
+pytestmark = pytest.mark.localnet
+
+
+async def test_the_example_for_users_own_tests_answers_a_request(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    shown: dict[str, Any] = {}
+    exec(compile(code, str(PAGE), "exec"), shown)
+    answered: Callable[[Path, int], Awaitable[bytes]] = shown["answered"]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    assert await answered(tmp_path, port)
