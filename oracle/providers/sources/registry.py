@@ -105,6 +105,8 @@ def _grass(
     environ: Mapping[str, str],
 ) -> Grass:
     key = read_secret("api_key", settings.api_key, settings.api_key_file, settings.api_key_env, environ)
+    if settings.endpoint is None and settings.files is None:
+        raise errors.SETTINGS_INVALID(f"{name}: Grass has no public API: set endpoint, files, or both")
     web = None
     if settings.endpoint is not None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from oracle.providers.settings import Usd
 
@@ -74,12 +74,6 @@ class GrassSettings(_Keyed):
     usd_per_fetch: Usd = Field(
         Decimal(0), description="What one call of the service costs in USD; the fee must cover it beforehand"
     )
-
-    @model_validator(mode="after")
-    def _somewhere(self) -> GrassSettings:
-        if self.endpoint is None and self.files is None:
-            raise ValueError("Grass has no public API: set endpoint, files, or both")
-        return self
 
 
 SourceSettings = Annotated[BeemapsSettings | HeliumSettings | GrassSettings, Field(discriminator="kind")]
