@@ -18,15 +18,17 @@ from oracle.core.compute import IdempotencyKey
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One transaction that takes effect at most once.
+    """One transaction.
 
     `cosigners` are labels of keys that belong to this purchase alone (`TransactionBuyer.address`): they sign beside the
-    payer, and nothing is bought where one of their addresses was ever in use. `detail` is JSON, kept with the intent
-    before anything is signed, and handed back with whatever became of it.
+    payer, and nothing is bought where one of their addresses was ever in use. `contended` are accounts that others
+    write too: the priority fee is what those pay. `detail` is JSON, kept with the intent before anything is signed, and
+    handed back with whatever became of it.
     """
 
     instructions: tuple[Instruction, ...]
     cosigners: tuple[str, ...] = ()
+    contended: tuple[Pubkey, ...] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -91,9 +93,9 @@ class TransactionBuyer(Protocol):
     async def withdraw(self, key: IdempotencyKey) -> Fate:
         """What became of a purchase. What was not signed by now never will be."""
 
-    async def perform(self, instructions: Sequence[Instruction]) -> Refused | None:
+    async def perform(self, order: Order) -> Refused | None:
         """Sends a transaction that may be repeated at will, because its program refuses a second effect. Returns when
-        it is confirmed; nothing about it is remembered. Raises where it has not landed in time."""
+        it is confirmed; nothing about it is remembered. It has no cosigners. Raises where it has not landed in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,8 @@ class ChainView(Protocol):
     async def accounts(self, addresses: Sequence[Pubkey], *, since_slot: int = 0) -> list[AccountState | None]:
         """As of `since_slot` or later; None for what does not exist."""
 
-    async def accounts_of(self, program: Pubkey, contents: Mapping[int, bytes]) -> dict[Pubkey, AccountState]:
-        """Every account of a program whose data hold these bytes at these offsets."""
+    async def accounts_of(self, program: Pubkey, contents: Mapping[int, bytes]) -> dict[Pubkey, bytes]:
+        """The data of every account of a program that hold these bytes at these offsets."""
 
     async def was_used(self, address: Pubkey) -> bool:
         """Whether a transaction that succeeded has named the address, as far back as the endpoint remembers."""

@@ -113,3 +113,24 @@ INPUT_GONE = ErrorCode(
     "The URI answered that it has no such content, or redirected too often.",
     "Serve the input at the URI until the request has ended, and submit again.",
 )
+PURCHASE_IN_FLIGHT = ErrorCode(
+    "ORC-SETTLE-010",
+    "A purchase by transaction may still land",
+    "Its transaction is signed and written down, and nothing proves yet that it has landed, or never will.",
+    "Nothing to do by hand: the same bytes are sent again until its fate is known, and nothing is bought meanwhile.",
+    Verdict.UNKNOWN,
+)
+PURCHASE_NOT_BOUGHT = ErrorCode(
+    "ORC-SETTLE-011",
+    "A purchase by transaction has bought nothing",
+    "Its transaction was refused, failed on chain, or is proven not to have landed within the life of its blockhash.",
+    "It is tried again as a purchase of its own. If it repeats, see the detail, and the fee cap in `[settlement]`.",
+    Verdict.RETRY,
+)
+TRANSACTION_NOT_LANDED = ErrorCode(
+    "ORC-SETTLE-012",
+    "A transaction has not landed in time",
+    "A transaction that withdraws or ends a job was sent, and was not confirmed within 45 seconds.",
+    "It is made anew: its program refuses a second effect. If it repeats, see the fee cap in `[settlement]`.",
+    Verdict.RETRY,
+)

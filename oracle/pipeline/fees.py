@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 from solders.pubkey import Pubkey
 
@@ -33,8 +35,20 @@ class Fees:
                 self._recent = [fee.micro_lamports for fee in fees]
             except OracleError as error:
                 log.info("recent fees unknown", code=error.code, detail=error.detail)
+        return self._priced(self._recent, escalation)
+
+    async def price_beside(self, addresses: Sequence[Pubkey]) -> int:
+        """The same for a transaction that writes these accounts: others may compete for them."""
+        try:
+            fees = await self._rpc.get_recent_prioritization_fees(addresses)
+        except OracleError as error:
+            log.info("recent fees unknown", code=error.code, detail=error.detail)
+            return await self.price()
+        return self._priced([fee.micro_lamports for fee in fees], 0)
+
+    def _priced(self, recent: Sequence[int], escalation: int) -> int:
         return priority_price(
-            self._recent,
+            recent,
             percentile=self._settings.priority_percentile,
             cap=self._settings.max_priority_micro_lamports,
             escalation=escalation,
