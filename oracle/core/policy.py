@@ -78,7 +78,7 @@ RETRIES_EXHAUSTED = ErrorCode(
     "ORC-POLICY-011",
     "Retry budget is used up",
     "A step failed again and again with an error that another try might have mended.",
-    "See the journal in `oracle inspect`; mend the cause, then `oracle retry`.",
+    "See the journal in `oracle inspect`, and mend the cause; the request is rejected, and its fee is free.",
 )
 FUTILE_SETTLEMENT = ErrorCode(
     "ORC-POLICY-012",
