@@ -76,7 +76,7 @@ DAMAGED: Final = ErrorCode(
     "ORC-STORE-011",
     "Database file cannot be read or written",
     "The disk reported an error, the file is damaged, or it is not a database.",
-    "Stop the daemon, check the disk, and restore the last backup; then `oracle backfill` reads the chain anew.",
+    "Stop the daemon, check the disk, and restore the last backup; the next start reads the chain anew.",
 )
 REFUSED_BY_SCHEMA: Final = ErrorCode(
     "ORC-STORE-012",
