@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import pytest
@@ -19,6 +20,7 @@ from oracle.config import Config, load, parse, sections
 from oracle.core.errors import OracleError
 from oracle.providers import settings
 from oracle.providers.registry import ProviderSettings
+from oracle.providers.sources import settings as source_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "oracle.example.toml"
@@ -57,9 +59,9 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def kinds() -> dict[str, type[BaseModel]]:
+def kinds(module: ModuleType = settings) -> dict[str, type[BaseModel]]:
     """Every provider that has settings, by its kind, as the room of providers declares them."""
-    found = [value for value in vars(settings).values() if _is_model(value) and "kind" in value.model_fields]
+    found = [value for value in vars(module).values() if _is_model(value) and "kind" in value.model_fields]
     return {get_args(model.model_fields["kind"].annotation)[0]: model for model in found}
 
 
@@ -69,6 +71,8 @@ def all_options() -> Iterator[tuple[str, str, Any]]:
             yield from options_of(field.annotation, name)
     for kind, model in kinds().items():
         yield from options_of(model, f"providers.{kind}")
+    for kind, model in kinds(source_settings).items():
+        yield from options_of(model, f"sources.{kind}")
     yield from options_of(sections.ModelSettings, "models")
 
 
@@ -127,6 +131,22 @@ def test_every_kind_of_provider_can_be_configured() -> None:
     assert set(kinds().values()) == set(get_args(union))
 
 
+def test_every_kind_of_data_network_can_be_configured() -> None:
+    union, *_ = get_args(source_settings.SourceSettings)
+    assert set(kinds(source_settings).values()) == set(get_args(union))
+
+
+@pytest.mark.parametrize("name", ["Bee", "bee.maps", "bee/maps", "1bee", "helium"])
+def test_the_name_of_a_data_network_is_one_that_a_query_can_say_and_no_other_network_has(name: str) -> None:
+    assert "sources" in complaint({"sources": {name: {"kind": "beemaps", "api_key": SECRET}}})
+
+
+def test_paths_of_data_networks_are_relative_to_the_file() -> None:
+    config = parse({"sources": {"web": {"kind": "grass", "files": "collected"}}}, base=ROOT)
+    assert isinstance(config.sources["web"], source_settings.GrassSettings)
+    assert config.sources["web"].files == ROOT / "collected"
+
+
 def test_the_example_says_what_the_source_says() -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "example_config.py"))
     assert EXAMPLE.read_text() == script["page"](), "run python scripts/example_config.py"
@@ -136,10 +156,11 @@ def test_the_example_loads_and_means_the_defaults() -> None:
     loaded, bare = load(EXAMPLE), parse({}, base=ROOT)
     assert {provider.kind for provider in loaded.providers.values()} == set(kinds())
     for name in Config.model_fields:
-        if name not in ("providers", "models"):
+        if name not in ("providers", "sources", "models"):
             assert getattr(loaded, name) == getattr(bare, name)
     for kind, provider in loaded.providers.items():
         assert provider == kinds()[kind]()
+    assert loaded.sources == {kind: model() for kind, model in kinds(source_settings).items()}
 
 
 def commented_options() -> list[int]:
