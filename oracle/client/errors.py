@@ -19,8 +19,8 @@ TRANSACTION_REFUSED = ErrorCode(
 TRANSACTION_LOST = ErrorCode(
     "ORC-CLIENT-003",
     "Transaction did not land",
-    "The transaction was not confirmed while its blockhash lived. Nothing was paid.",
-    "Try again; on a busy cluster with a priority fee.",
+    "The transaction was not confirmed while its blockhash lived, and is not in the chain. Nothing was paid.",
+    "Try again; on a busy cluster with a priority fee (--priority).",
     Verdict.RETRY,
 )
 QUEUE_NOT_FOUND = ErrorCode(
@@ -42,4 +42,17 @@ WAIT_TOO_LONG = ErrorCode(
     "The request was still open when the time to wait was over. It goes on without us.",
     "Look again with `oracle inspect`; after its deadline the fee is free to be taken back.",
     Verdict.RETRY,
+)
+TRANSACTION_TOO_LARGE = ErrorCode(
+    "ORC-CLIENT-007",
+    "Too large for a transaction",
+    "A transaction holds 1,232 bytes, of which a request leaves some 800 to model and input.",
+    "Serve a longer input at an https URI, and submit that with its SHA-256 (--uri, --uri-sha256).",
+)
+TRANSACTION_UNKNOWN = ErrorCode(
+    "ORC-CLIENT-008",
+    "Nobody knows whether the transaction landed",
+    "It was sent, and then the cluster could not be asked what became of it.",
+    "Look its signature up before you try again: it may have landed.",
+    Verdict.UNKNOWN,
 )

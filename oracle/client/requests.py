@@ -7,6 +7,7 @@ import hashlib
 import secrets
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from solana.rpc.commitment import Commitment, Confirmed
 from solders.keypair import Keypair
@@ -20,9 +21,11 @@ from oracle.chain.program.layout import Queue, decode_queue, decode_request
 from oracle.chain.rpc.client import Client
 from oracle.client.errors import QUEUE_NOT_FOUND, REQUEST_NOT_FOUND, WAIT_TOO_LONG
 from oracle.client.transact import transact
+from oracle.core.errors import OracleError, Verdict
 from oracle.core.request import Body, Request
 
-POLL_SECONDS = 0.4
+POLL_SECONDS: Final = 0.4
+ABSENT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ async def submit(
 
     Raises ORC-CLIENT-002 or 003.
     """
-    nonce = secrets.randbits(64) if nonce is None else nonce
+    nonce = draw_nonce() if nonce is None else nonce
+    address = address_of(program_id, queue, requester.pubkey(), nonce, body)
     instruction = instructions.submit_request(
         program_id,
         queue=queue,
@@ -65,9 +69,16 @@ async def submit(
         output_cap=output_cap,
         body=body,
     )
-    signature = await transact(rpc, [instruction], [requester], micro_lamports=micro_lamports)
-    body_hash = hashlib.sha256(encode_body(body)).digest()
-    return Submitted(request_address(program_id, queue, requester.pubkey(), nonce, body_hash), nonce, signature)
+    return Submitted(address, nonce, await transact(rpc, [instruction], [requester], micro_lamports=micro_lamports))
+
+
+def draw_nonce() -> int:
+    return secrets.randbits(64)
+
+
+def address_of(program_id: Pubkey, queue: Pubkey, requester: Pubkey, nonce: int, body: Body) -> Pubkey:
+    """Where the request will be: known before it is sent, so that it is found whatever becomes of the sending."""
+    return request_address(program_id, queue, requester, nonce, hashlib.sha256(encode_body(body)).digest())
 
 
 async def read(rpc: Client, address: Pubkey, commitment: Commitment = Confirmed) -> Request:
@@ -86,13 +97,32 @@ async def read_queue(rpc: Client, program_id: Pubkey, address: Pubkey) -> Queue:
     return decode_queue(account.data)
 
 
-async def wait(rpc: Client, address: Pubkey, *, timeout_seconds: float) -> Request:
-    """The request once it has ended, by whatever end. Raises ORC-CLIENT-001 or 006."""
-    until = time.monotonic() + timeout_seconds
+async def wait(rpc: Client, address: Pubkey, *, timeout_seconds: float, overdue_slots: int | None = None) -> Request:
+    """The request once it has ended, by whatever end. Raises ORC-CLIENT-001 or 006.
+
+    With `overdue_slots` also once it is so many slots past its deadline and still open: nobody is going to answer.
+    """
+    now = time.monotonic()
+    until, absent_since = now + timeout_seconds, None
     while True:
-        request = await read(rpc, address)
-        if not request.header.status.is_open:
-            return request
+        try:
+            found = await rpc.get_account(address)
+        except OracleError as error:
+            if error.verdict is Verdict.GIVE_UP or time.monotonic() > until:
+                raise
+        else:
+            if found.value is not None and found.value.data:
+                absent_since = None
+                request = decode_request(address, found.value.data)
+                header = request.header
+                is_overdue = overdue_slots is not None and found.slot > header.deadline_slot + overdue_slots
+                if not header.status.is_open or is_overdue:
+                    return request
+            else:
+                # Absence in one read proves nothing: behind an address stand nodes of which some are late.
+                absent_since = absent_since or time.monotonic()
+                if time.monotonic() - absent_since > ABSENT_SECONDS:
+                    raise REQUEST_NOT_FOUND(str(address))
         if time.monotonic() > until:
             raise WAIT_TOO_LONG(f"{address} after {timeout_seconds:.0f} s")
         await asyncio.sleep(POLL_SECONDS)
@@ -104,6 +134,11 @@ async def close(rpc: Client, program_id: Pubkey, request: Request, refund_to: Ke
         program_id, request=request.address, refund_to=refund_to.pubkey(), closer=refund_to.pubkey()
     )
     return await transact(rpc, [instruction], [refund_to])
+
+
+async def expire(rpc: Client, program_id: Pubkey, address: Pubkey, payer: Keypair) -> Signature:
+    """End a request that nobody answered by its deadline, which frees its fee. Anyone may."""
+    return await transact(rpc, [instructions.expire_request(program_id, request=address)], [payer])
 
 
 async def cancel(rpc: Client, program_id: Pubkey, address: Pubkey, requester: Keypair) -> Signature:

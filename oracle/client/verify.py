@@ -6,10 +6,13 @@ what the chain says. An open account is the truth; of a closed one the program's
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 from solana.rpc.commitment import Commitment, Confirmed
@@ -24,8 +27,12 @@ from oracle.core import receipts
 from oracle.core.errors import OracleError
 from oracle.core.request import Inline, Request, Status, Uri
 
-MAX_OUTPUT_BYTES = 16 * 1024 * 1024
-TIMEOUT_SECONDS = 20.0
+MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
+SILENCE_SECONDS = 20.0
+TOTAL_SECONDS = 120.0
+"""For one output or receipt, so that an operator who sends a byte now and then keeps nobody waiting for ever."""
+
+RECORDED: Final = "a result is recorded on chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class Recorded:
     address: Pubkey
     queue: Pubkey
     operator: Pubkey
+    requester: Pubkey
     created_slot: int
     output_hash: bytes
     job_hash: bytes
@@ -75,10 +83,10 @@ async def verify(
     recorded = await read_recorded(rpc, program_id, address, commitment)
     if isinstance(recorded, Check):
         return Verification(address, (recorded,))
-    checks = [Check("a result is recorded on chain", True, "account" if recorded.request else "event")]
+    checks = [Check(RECORDED, True, "account" if recorded.request else "event")]
     try:
         uri = base_uri or await operator_uri(rpc, program_id, recorded)
-        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False) as http:
+        async with httpx.AsyncClient(timeout=SILENCE_SECONDS, follow_redirects=False) as http:
             receipt_bytes = await fetch(http, f"{uri.rstrip('/')}/v1/receipts/{recorded.job_hash.hex()}")
             output = await fetch(http, f"{uri.rstrip('/')}/v1/outputs/{recorded.output_hash.hex()}")
     except OracleError as error:
@@ -107,6 +115,9 @@ def compare(program_id: Pubkey, recorded: Recorded, output: bytes, receipt: byte
         return [*checks, Check("receipt is valid", False, str(error))]
     checks.append(Check("receipt is valid", True))
     checks += [_same(name, fields[name], value) for name, value in _expected(program_id, recorded).items()]
+    checks.append(
+        Check("receipt states the size of the output", fields["output_bytes"] == len(output), f"{len(output)} bytes")
+    )
     checks.append(_address_follows(program_id, recorded, fields))
     return checks
 
@@ -118,13 +129,13 @@ def _expected(program_id: Pubkey, recorded: Recorded) -> dict[str, object]:
         "created_slot": str(recorded.created_slot),
         "queue": str(recorded.queue),
         "operator": str(recorded.operator),
+        "requester": str(recorded.requester),
         "output_hash": recorded.output_hash.hex(),
         "completed_at": recorded.completed_at,
     }
     if (request := recorded.request) is not None:
         params = request.body.params
         expected |= {
-            "requester": str(request.header.requester),
             "nonce": str(request.header.nonce),
             "body_hash": request.header.body_hash.hex(),
             "model_asked": request.body.model,
@@ -144,8 +155,10 @@ def _expected(program_id: Pubkey, recorded: Recorded) -> dict[str, object]:
 
 
 def _same(name: str, found: object, expected: object) -> Check:
-    detail = str(found) if found == expected else f"receipt says {found}, chain says {expected}"
-    return Check(f"receipt states the {name.replace('_', ' ')} of the chain", found == expected, detail)
+    # As text: to Python `true` equals 1, and 1.0 too.
+    said, right = json.dumps(found, sort_keys=True), json.dumps(expected, sort_keys=True)
+    detail = said.strip('"') if said == right else f"receipt says {said}, chain says {right}"
+    return Check(f"receipt states the {name.replace('_', ' ')} of the chain", said == right, detail)
 
 
 def _address_follows(program_id: Pubkey, recorded: Recorded, fields: Mapping[str, Any]) -> Check:
@@ -174,11 +187,12 @@ async def read_recorded(
     request = decode_request(address, account.data)
     header = request.header
     if header.status is not Status.FULFILLED:
-        return Check("a result is recorded on chain", False, f"the request is {header.status.name.lower()}")
+        return Check(RECORDED, False, f"the request is {header.status.name.lower()}")
     return Recorded(
         address,
         header.queue,
         header.operator,
+        header.requester,
         header.created_slot,
         header.output_hash,
         header.job_hash,
@@ -189,40 +203,49 @@ async def read_recorded(
 
 async def read_from_events(
     rpc: Client, program_id: Pubkey, address: Pubkey, commitment: Commitment = Confirmed
-) -> Recorded:
-    """The newest life of a closed request, from what the program itself logged. Raises ORC-CLIENT-001."""
+) -> Recorded | Check:
+    """What the program itself logged of the newest life of a closed request. Raises ORC-CLIENT-001.
+
+    An address may have several lives, one after another. The answer of an earlier one is not that of the newest.
+    """
     recorded: InferenceRecorded | None = None
     before = None
-    while True:
-        page = await rpc.get_signatures_for_address(address, commitment, before=before)
+    while page := await rpc.get_signatures_for_address(address, commitment, before=before):
         for info in page:
             if info.failure is not None:
                 continue
             transaction = await rpc.get_transaction(info.signature, commitment)
-            if transaction is None or transaction.logs is None or transaction.failure is not None:
+            if transaction is None or transaction.logs is None:
+                # It may hold the beginning of a newer life, or its result: whatever follows would be a guess.
+                return Check(RECORDED, False, f"the endpoint does not keep transaction {info.signature}")
+            if transaction.failure is not None:
                 continue
             for event in reversed(read_events(program_id, transaction.logs)):
-                if isinstance(event, InferenceRecorded) and event.request == address and recorded is None:
-                    recorded = event
-                if (
-                    isinstance(event, RequestSubmitted)
-                    and event.request == address
-                    and recorded is not None
-                    and event.created_slot == recorded.created_slot
-                ):
-                    return Recorded(
-                        address,
-                        event.queue,
-                        recorded.operator,
-                        recorded.created_slot,
-                        recorded.output_hash,
-                        recorded.job_hash,
-                        recorded.completed_at,
-                        None,
-                    )
-        if not page:
-            raise REQUEST_NOT_FOUND(str(address))
+                match event:
+                    case InferenceRecorded(request=about) if about == address:
+                        recorded = recorded or event
+                    case RequestSubmitted(request=about) if about == address:
+                        return _of_life(address, event, recorded)
         before = page[-1].signature
+    if recorded is not None:
+        return Check(RECORDED, False, "the endpoint's history does not reach back to the request's beginning")
+    raise REQUEST_NOT_FOUND(str(address))
+
+
+def _of_life(address: Pubkey, began: RequestSubmitted, recorded: InferenceRecorded | None) -> Recorded | Check:
+    if recorded is None or recorded.created_slot != began.created_slot:
+        return Check(RECORDED, False, f"the request of slot {began.created_slot} was closed without one")
+    return Recorded(
+        address,
+        began.queue,
+        recorded.operator,
+        began.requester,
+        recorded.created_slot,
+        recorded.output_hash,
+        recorded.job_hash,
+        recorded.completed_at,
+        None,
+    )
 
 
 async def operator_uri(rpc: Client, program_id: Pubkey, recorded: Recorded) -> str:
@@ -238,13 +261,16 @@ async def fetch(http: httpx.AsyncClient, url: str) -> bytes:
     """A body of at most 16 MiB. Raises ORC-CLIENT-005."""
     content = bytearray()
     try:
-        async with http.stream("GET", url) as response:
+        _ = urlsplit(url).port  # httpx lets any number through, to an exception of its own kind
+        async with asyncio.timeout(TOTAL_SECONDS), http.stream("GET", url) as response:
             if response.status_code != 200:
                 raise OUTPUT_NOT_SERVED(f"{url}: status {response.status_code}")
             async for piece in response.aiter_bytes():
                 content += piece
                 if len(content) > MAX_OUTPUT_BYTES:
                     raise OUTPUT_NOT_SERVED(f"{url}: more than {MAX_OUTPUT_BYTES} bytes")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except TimeoutError:
+        raise OUTPUT_NOT_SERVED(f"{url}: not all of it in {TOTAL_SECONDS:.0f} s") from None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise OUTPUT_NOT_SERVED(f"{url}: {type(error).__name__}") from None
     return bytes(content)
