@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 
-from docs_pages import ROOT, blocks, inline_code
+from docs_pages import PAGES, ROOT, blocks, inline_code
 from solders.pubkey import Pubkey
 
 from oracle.chain.program.addresses import request_address
@@ -12,10 +12,11 @@ from oracle.chain.program.body import encode_body
 from oracle.config import Config
 from oracle.core import receipts
 from oracle.core.request import Body, Inline, Params
-from oracle.core.settlement import compute_unit_limit
+from oracle.core.settlement import SignatureState, compute_unit_limit
 from oracle.pipeline.transactions import fee_lamports
 
 PROGRAM = (ROOT / "docs/reference/program.md").read_text()
+ERRORS = (ROOT / "docs/reference/errors.md").read_text()
 RECEIPTS = ROOT / "docs/reference/receipts.md"
 PROMPT, ANSWER = b"What is the capital city of Japan?", b"The capital city of Japan is Tokyo."
 BODY = encode_body(Body("smollm2", Params(256), Inline(PROMPT)))
@@ -102,3 +103,24 @@ def test_a_test_named_in_the_documentation_exists() -> None:
     named = {code for code in inline_code(page) if re.fullmatch(r"test_\w+", code)}
     assert len(named) > 20
     assert not named - written
+
+
+def test_a_code_named_in_the_documentation_exists() -> None:
+    named = {code for page in PAGES for code in re.findall(r"ORC-[A-Z]+-\d{3}", page.read_text())}
+    # A range such as `ORC-INPUT-001` to `004` names its last one by number only.
+    for page in PAGES:
+        for room, numbers in re.findall(r"`ORC-([A-Z]+)-\d{3}`((?:(?:,| to) `\d{3}`)+)", page.read_text()):
+            named |= {f"ORC-{room}-{number}" for number in re.findall(r"\d{3}", numbers)}
+    known = set(re.findall(r"^### (ORC-\S+)$", ERRORS, re.MULTILINE))
+    assert not named - known
+
+
+def test_an_event_described_is_logged() -> None:
+    page = (ROOT / "docs/how-to/observe.md").read_text().split("## Metrics")[0]
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    events = {event for row in rows for event in re.findall(r"`([^`]+)`", row)}
+    source = "\n".join(file.read_text() for file in (ROOT / "oracle").rglob("*.py"))
+    # Written as "settlement " + state.
+    events -= {f"settlement {state}" for state in (SignatureState.CONFIRMED, SignatureState.FINALIZED)}
+    assert len(events) > 15
+    assert not [event for event in events if f'"{event}"' not in source]
