@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
 from collections import OrderedDict
@@ -35,6 +34,7 @@ from oracle.providers.nosana.definition import Engine
 from oracle.providers.nosana.look_up import INDEX_LAG_SECONDS, LookUp
 from oracle.providers.nosana.market_place import MarketPlace
 from oracle.providers.nosana.outcomes import Outcomes
+from oracle.providers.nosana.pinning import pin
 from oracle.providers.nosana.purchase import Purchase
 from oracle.providers.pricing import NO_RATES, Rates, usd_quote
 
@@ -45,7 +45,6 @@ SHORTEST_JOB_SECONDS: Final = 3600
 
 # After the end of its time a job belongs to a host that has failed (§6.2).
 _OVERRUN_SECONDS: Final = 600.0
-_GATEWAY_WAITS_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
 _KEPT: Final = 1000
 _HOUR: Final = Decimal(3600)
 
@@ -211,20 +210,9 @@ class NosanaCompute:
         terms = self._terms
         document = definition.build(task, key, engine=terms.engine, image=terms.image, min_vram_gb=terms.min_vram_gb)
         offers = await self._market_place.offers()
-        cid = await self._pin(document)
+        cid = await pin(self._api, document, self._sleep)
         timeout_seconds = max(SHORTEST_JOB_SECONDS, math.ceil(task.timeout_seconds))
         return _Intent(cid, tuple(offer.market.address for offer in offers), timeout_seconds)
-
-    async def _pin(self, document: bytes) -> str:
-        """Pin a definition, and wait until the gateway serves it, through which hosts read it too: a job whose
-        definition they cannot read is paid for and fails."""
-        cid = await self._api.pin(document)
-        content = json.loads(document)
-        for wait in _GATEWAY_WAITS_SECONDS:
-            if await self._api.document(cid) == content:
-                return cid
-            await self._sleep(wait)
-        raise errors.UNAVAILABLE(f"definition {cid} is pinned, but the gateway of the hosts does not serve it")
 
     async def _status(self, handle: JobHandle, job: Job | None) -> JobStatus:
         if job is None:
