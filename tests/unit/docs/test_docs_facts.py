@@ -11,6 +11,8 @@ from oracle.chain.program.addresses import request_address
 from oracle.chain.program.body import encode_body
 from oracle.config import Config
 from oracle.core import receipts
+from oracle.core.errors import CATALOGUE
+from oracle.core.policy import disposition
 from oracle.core.request import Body, Inline, Params
 from oracle.core.settlement import SignatureState, compute_unit_limit
 from oracle.pipeline.transactions import fee_lamports
@@ -124,3 +126,10 @@ def test_an_event_described_is_logged() -> None:
     events -= {f"settlement {state}" for state in (SignatureState.CONFIRMED, SignatureState.FINALIZED)}
     assert len(events) > 15
     assert not [event for event in events if f'"{event}"' not in source]
+
+
+def test_the_reasons_of_rejections_told_to_requesters_are_all_that_are_used() -> None:
+    page = (ROOT / "docs/reference/requests.md").read_text().split("## What is not answered")[1]
+    told = {(name, int(number)) for name, number in re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE)}
+    used = {disposition(code()) for code in CATALOGUE.values()} - {None}
+    assert told == {(reason.name.lower(), int(reason)) for reason in used if reason is not None}
