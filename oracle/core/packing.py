@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 TRANSACTION_BYTES: Final = 1_232
 """`PACKET_DATA_SIZE` of Agave: IPv6 minimum MTU less headers."""
@@ -99,8 +101,8 @@ def _fits(items: Sequence[Item], payer: str) -> bool:
     )
 
 
-def bisect(members: Sequence[Item]) -> list[tuple[Item, ...]]:
-    """Two halves of a pack that failed on chain without naming its culprit; a single member stays alone."""
+def bisect(members: Sequence[T]) -> list[tuple[T, ...]]:
+    """Two halves of a pack that failed without naming its culprit; a single member stays alone."""
     if len(members) <= 1:
         return [tuple(members)] if members else []
     middle = len(members) // 2

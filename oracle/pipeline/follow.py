@@ -6,7 +6,9 @@ member only if a finalized read of its request, not older than the proof, still 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any
 
 import structlog
 from solana.rpc.commitment import Finalized
@@ -15,21 +17,30 @@ from solders.signature import Signature
 from sqlalchemy import Connection
 
 from oracle.chain.rpc.types import Account, AtSlot, SignatureStatus
-from oracle.core.errors import ErrorCode, OracleError
-from oracle.core.settlement import Attempted, Next, Observed, SignatureState, judge
+from oracle.core.backoff import backoff_seconds
+from oracle.core.errors import OracleError
+from oracle.core.lifecycle import State
+from oracle.core.settlement import Attempted, Next, Observed, SignatureState, judge, may_sign_again
 from oracle.pipeline import effects
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import SETTLEMENT_EXPIRED, SETTLEMENT_FAILED
-from oracle.pipeline.settle import BELL, header_of
+from oracle.pipeline.refusals import BELL, WITH_DEADLINE, header_in, is_wanted, times
 from oracle.pipeline.transactions import BUDGET_INSTRUCTIONS
 from oracle.store import ledger, requests, settlements
-from oracle.store.rows import RequestRow, SettlementRow, SignatureRow
-from oracle.store.schema import LedgerKind
+from oracle.store.rows import SettlementRow, SignatureRow
+from oracle.store.schema import LedgerKind, SettlementState
 
 log = structlog.get_logger(__name__)
 
 BLOCKHASH_SLOTS = 150
 """Blocks for which a blockhash is valid; skipped slots only make it last longer, so this many slots come first."""
+
+OUTLIVED = "no history"
+"""Kept with a signature of which only the accounts could tell: it is dead, and whether it paid its fee is not known."""
+
+SENDS_AT_ONCE = 16
+MAX_FAILURES = 4
+"""A failure on chain costs a fee: so many are paid for one intent, and then its request waits for a person."""
 
 
 async def run(context: Context) -> None:
@@ -49,36 +60,50 @@ async def run(context: Context) -> None:
 
 
 async def turn(context: Context) -> bool:
-    """One look at every open signature; whether there was any."""
+    """One look at every open signature; whether there was any. What fails for one does not keep the others waiting."""
     operator = str(context.signer.public_key)
     rows = await context.store.read(lambda c: settlements.open_signatures(c, operator))
     if not rows:
         return False
-    signatures = [Signature.from_string(row.signature) for row in rows]
-    statuses = await context.rpc.get_signature_statuses(signatures)
-    missing = []
-    for row, status in zip(rows, statuses.value, strict=True):
-        if status is None:
-            missing.append(row)
-        else:
-            await decided(context, row, status)
-    await resend(context, missing)
-    await look_for_the_dead(context, [row for row in missing if _may_be_dead(context, row)])
+    statuses = await context.rpc.get_signature_statuses([Signature.from_string(row.signature) for row in rows])
+    found = list(zip(rows, statuses.value, strict=True))
+    await each((row, decided(context, row, status)) for row, status in found if status is not None)
+    missing = [row for row, status in found if status is None]
+    # A node that has not come to the slot in which it landed cannot know of it: that is no sign of a fork.
+    await each((row, undone(context, row)) for row in missing if row.slot is not None and row.slot <= statuses.slot)
+    gate = asyncio.Semaphore(SENDS_AT_ONCE)
+    await each((row, resend(context, row, gate)) for row in missing if is_due(context, row))
+    slot = max(context.slot(), statuses.slot)
+    await look_for_the_dead(context, [row for row in missing if slot > row.signed_slot + BLOCKHASH_SLOTS])
     return True
+
+
+async def each(steps: Iterable[tuple[SignatureRow, Awaitable[None]]]) -> None:
+    """All at once, so that their writes share a commit; each one's failure is its own (law 6)."""
+
+    async def guarded(row: SignatureRow, step: Awaitable[None]) -> None:
+        try:
+            await step
+        except OracleError as error:
+            log.warning("signature not followed", signature=row.signature, code=error.code, detail=error.detail)
+        except Exception:
+            log.exception("signature not followed", signature=row.signature)
+
+    await asyncio.gather(*(guarded(row, step) for row, step in steps))
 
 
 async def decided(context: Context, row: SignatureRow, status: SignatureStatus) -> None:
     """A cluster that knows the signature needs no proof of absence."""
     observed = Observed(str(status.commitment), status.failure is not None, None, None, False)
     match judge(_attempted(row), observed):
-        case Next.SHOW if row.state is not SignatureState.CONFIRMED:
+        case Next.SHOW if (row.state, row.slot) != (SignatureState.CONFIRMED, status.slot):
             await landed(context, row, status.slot, finalized=False)
         case Next.DONE:
             await landed(context, row, status.slot, finalized=True)
         case Next.FAILED:
-            assert status.failure is not None
-            proof = await context.rpc.get_slot(Finalized, min_context_slot=status.slot)
-            await free(context, row, SignatureState.FAILED, status, proof)
+            await free(context, row, SignatureState.FAILED, status, proof_slot=status.slot)
+        case Next.WAIT if status.failure is not None:
+            await undone(context, row)
 
 
 async def landed(context: Context, row: SignatureRow, slot: int, *, finalized: bool) -> None:
@@ -86,6 +111,8 @@ async def landed(context: Context, row: SignatureRow, slot: int, *, finalized: b
     state = SignatureState.FINALIZED if finalized else SignatureState.CONFIRMED
 
     def write(c: Connection) -> None:
+        if not is_open(c, row):
+            return
         settlements.mark_signature(c, row.id, state, slot=slot, error=None)
         for settlement in settlements.members(c, row.id):
             effects.landed(c, context, settlement, slot=slot, finalized=finalized, now_ms=now_ms)
@@ -93,40 +120,40 @@ async def landed(context: Context, row: SignatureRow, slot: int, *, finalized: b
             book_fee(c, row, now_ms)
 
     log.info("settlement " + state, signature=row.signature, slot=slot)
-    await context.write(write, "ended", "claimed")
-    context.bells.ring("admitted")
+    await context.write(write, "ended", State.ADMITTED, State.COMPUTED)
 
 
-async def resend(context: Context, rows: Sequence[SignatureRow]) -> None:
-    """The same bytes may be sent at will; a confirmed one that is gone was on a fork, and is in flight again."""
+async def undone(context: Context, row: SignatureRow) -> None:
+    """What was confirmed is gone, or has failed on the fork that came instead: in flight again, and shown no longer."""
+    now_ms = context.clock.now_ms()
+    if await context.store.write(lambda c: take_back(c, row, now_ms=now_ms)):
+        log.warning("confirmed settlement is gone", signature=row.signature)
+
+
+def take_back(c: Connection, row: SignatureRow, *, now_ms: int) -> bool:
+    if settlements.signature_by_id(c, row.id).state is not SignatureState.CONFIRMED:
+        return False
+    settlements.mark_signature(c, row.id, SignatureState.SENT, slot=None, error=None)
+    for settlement in settlements.members(c, row.id):
+        effects.undone(c, settlement, now_ms=now_ms)
+    return True
+
+
+def is_due(context: Context, row: SignatureRow) -> bool:
     interval_ms = context.config.settlement.resend_interval_seconds * 1000
-    for row in rows:
-        now_ms = context.clock.now_ms()
-        if row.state is SignatureState.CONFIRMED:
-            await undone(context, row, now_ms)
-        elif row.last_sent_at_ms is not None and now_ms - row.last_sent_at_ms < interval_ms:
-            continue
-        try:
+    # Either way: a clock that was set back must not keep the bytes from going out.
+    return row.last_sent_at_ms is None or abs(context.clock.now_ms() - row.last_sent_at_ms) >= interval_ms
+
+
+async def resend(context: Context, row: SignatureRow, gate: asyncio.Semaphore) -> None:
+    """The same bytes may be sent at will."""
+    try:
+        async with gate:
             await context.rpc.send_transaction(row.wire)
-        except OracleError as error:
-            log.info("resend not acknowledged", signature=row.signature, code=error.code)
-        await context.store.write(lambda c, row=row, now_ms=now_ms: settlements.sent(c, row.id, now_ms))  # type: ignore[misc]
-
-
-async def undone(context: Context, row: SignatureRow, now_ms: int) -> None:
-    log.warning("confirmed settlement is gone", signature=row.signature)
-
-    def write(c: Connection) -> None:
-        settlements.mark_signature(c, row.id, SignatureState.SENT, slot=None, error=None)
-        for settlement in settlements.members(c, row.id):
-            effects.undone(c, settlement, now_ms=now_ms)
-
-    await context.store.write(write)
-
-
-def _may_be_dead(context: Context, row: SignatureRow) -> bool:
-    """Cheap: spares the proof while the blockhash certainly lives."""
-    return context.slot() > row.signed_slot + BLOCKHASH_SLOTS
+    except OracleError as error:
+        log.info("resend not acknowledged", signature=row.signature, code=error.code)
+    now_ms = context.clock.now_ms()
+    await context.store.write(lambda c: settlements.sent(c, row.id, now_ms))
 
 
 async def look_for_the_dead(context: Context, rows: Sequence[SignatureRow]) -> None:
@@ -135,43 +162,64 @@ async def look_for_the_dead(context: Context, rows: Sequence[SignatureRow]) -> N
         return
     signatures = [Signature.from_string(row.signature) for row in rows]
     history = await context.rpc.pinned().get_signature_history(signatures)
-    for row, status in zip(rows, history.statuses, strict=True):
+
+    async def look(row: SignatureRow, status: SignatureStatus | None) -> None:
         if status is not None:
             # It left the cluster's cache of recent statuses before we looked: the history decides.
             await decided(context, row, status)
-            continue
+            return
         observed = Observed(
             None, False, history.finalized_block_height, history.first_available_slot, searched_history=True
         )
-        if judge(_attempted(row), observed) is Next.EXPIRED:
-            await free(context, row, SignatureState.EXPIRED, None, history.finalized_slot)
+        match judge(_attempted(row), observed):
+            case Next.EXPIRED:
+                await free(context, row, SignatureState.EXPIRED, None, proof_slot=history.finalized_slot)
+            case Next.OUTLIVED:
+                log.warning("history too short for a signature", signature=row.signature, slot=row.signed_slot)
+                await free(
+                    context, row, SignatureState.EXPIRED, None, proof_slot=history.finalized_slot, error=OUTLIVED
+                )
+
+    await each((row, look(row, status)) for row, status in zip(rows, history.statuses, strict=True))
 
 
 async def free(
-    context: Context, row: SignatureRow, state: SignatureState, status: SignatureStatus | None, proof_slot: int
+    context: Context,
+    row: SignatureRow,
+    state: SignatureState,
+    status: SignatureStatus | None,
+    *,
+    proof_slot: int,
+    error: str | None = None,
 ) -> None:
     """A dead signature: its members whose requests are still open may be signed for anew, the others are resolved."""
-    members = await context.store.read(lambda c: settlements.members(c, row.id))
-    rows = await context.store.read(lambda c: requests.by_ids(c, [member.request_id for member in members]))
-    addresses = [Pubkey.from_string(rows[member.request_id].address) for member in members]
+
+    def addresses_of(c: Connection) -> list[Pubkey]:
+        members = settlements.members(c, row.id)
+        rows = requests.by_ids(c, [member.request_id for member in members])
+        return [Pubkey.from_string(rows[member.request_id].address) for member in members]
+
+    addresses = await context.store.read(addresses_of)
     read = await context.rpc.get_multiple_accounts(addresses, Finalized, min_context_slot=proof_slot)
-    error = SETTLEMENT_EXPIRED if state is SignatureState.EXPIRED else SETTLEMENT_FAILED
     failure = status.failure if status else None
     culprit = None if failure is None or failure.instruction is None else failure.instruction - BUDGET_INSTRUCTIONS
     now_ms = context.clock.now_ms()
 
     def write(c: Connection) -> None:
+        if not is_open(c, row):
+            return
+        take_back(c, row, now_ms=now_ms)
         settlements.mark_signature(
-            c, row.id, state, slot=status.slot if status else None, error=failure.raw if failure else None
+            c, row.id, state, slot=status.slot if status else None, error=failure.raw if failure else error
         )
         if state is SignatureState.FAILED:
             book_fee(c, row, now_ms)
-        for position, member in enumerate(members):
+        for position, (member, account) in enumerate(zip(settlements.members(c, row.id), read.value, strict=True)):
             # Where the culprit is not named, each goes alone: one bad instruction must not fail its company twice.
-            alone = state is SignatureState.FAILED and culprit in (None, position)
-            freed(c, context, member, rows[member.request_id], read, position, error, alone=alone, now_ms=now_ms)
+            has_failed = state is SignatureState.FAILED and culprit in (None, position)
+            freed(c, context, member, AtSlot(read.slot, account), state, proof_slot, has_failed=has_failed)
 
-    log.warning("settlement dead", signature=row.signature, code=error.code, members=len(members))
+    log.warning("settlement dead", signature=row.signature, state=state, members=len(addresses))
     await context.write(write, BELL, "ended")
 
 
@@ -179,22 +227,41 @@ def freed(
     c: Connection,
     context: Context,
     member: SettlementRow,
-    row: RequestRow,
-    read: AtSlot[list[Account | None]],
-    position: int,
-    error: ErrorCode,
+    read: AtSlot[Account | None],
+    state: SignatureState,
+    proof_slot: int,
     *,
-    alone: bool,
-    now_ms: int,
+    has_failed: bool,
 ) -> None:
-    header = header_of(read.value[position])
-    is_same = header is not None and header.created_slot == row.created_slot
-    wanted = is_same and header is not None and (header.status.is_open or member.kind == "close")
-    if not wanted:
-        effects.overtaken(c, context, member, header, now_ms)
+    """One member of a dead signature: due again, if its account says that there is still something to be done."""
+    now_ms = context.clock.now_ms()
+    error = SETTLEMENT_FAILED if state is SignatureState.FAILED else SETTLEMENT_EXPIRED
+    if member.state is SettlementState.LANDED:
+        # A claim that a fork took back while the settlement that rests on it waits: that one asks for a new claim.
+        settlements.resolve(c, member.id, SettlementState.DROPPED, now_ms=now_ms, code=error.code)
         return
-    args = {**member.args, "alone": True} if alone else dict(member.args)
-    settlements.release(c, member, wake_at_ms=now_ms, code=error.code, detail=None, args=args)
+    header = header_in(read.value, effects.request_of(c, member))
+    wanted = header is not None and is_wanted(member, header)
+    if not may_sign_again([state], request_is_open=wanted, read_slot=read.slot, proof_slot=proof_slot):
+        effects.overtaken(c, context, member, header, slot=read.slot, now_ms=now_ms)
+        return
+    args: dict[str, Any] = dict(member.args)
+    wait = 0.0
+    if has_failed:
+        failures = times(member, "failures") + 1
+        if failures > MAX_FAILURES and member.kind in WITH_DEADLINE:
+            effects.given_up(c, member, error, f"failed {failures} times", slot=read.slot, now_ms=now_ms)
+            return
+        args |= {"alone": True, "failures": failures}
+        wait = backoff_seconds(failures, context.clock.jitter(), most=3_600.0)
+    elif state is SignatureState.EXPIRED:
+        args["expiries"] = times(member, "expiries") + 1
+    settlements.release(c, member, wake_at_ms=now_ms + int(wait * 1000), code=error.code, detail=None, args=args)
+
+
+def is_open(c: Connection, row: SignatureRow) -> bool:
+    """Whether its fate is not final yet: another turn, or another daemon, may have found it out meanwhile."""
+    return settlements.signature_by_id(c, row.id).state in settlements.OPEN_SIGNATURE
 
 
 def book_fee(c: Connection, row: SignatureRow, now_ms: int) -> None:

@@ -19,7 +19,7 @@ from oracle.core.request import Status
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import ENDED_BY_ANOTHER
 from oracle.pipeline.poll import handle_of
-from oracle.pipeline.settle import BELL, header_of
+from oracle.pipeline.refusals import BELL, header_of
 from oracle.pipeline.submit import CALL_SECONDS
 from oracle.store import attempts, duties, requests, results, settlements
 from oracle.store.rows import AttemptRow, RequestRow

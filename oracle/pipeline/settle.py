@@ -1,6 +1,6 @@
 """computed | refused -> settling -> sent: packs what waits, simulates, signs, commits the bytes, and sends them.
 
-What becomes of a signature is `pipeline.follow`'s affair; whether a second one may be made is `core.settlement`'s.
+What becomes of an intent that is refused is told in `pipeline.refusals`; of a signature, in `pipeline.follow`.
 """
 
 from __future__ import annotations
@@ -10,25 +10,22 @@ from collections.abc import Sequence
 
 import structlog
 from solders.hash import Hash
-from solders.pubkey import Pubkey
 from sqlalchemy import Connection
 
 from oracle.chain.program.errors import explain
-from oracle.chain.program.layout import decode_header
-from oracle.chain.rpc.types import Account, Simulation
-from oracle.core.backoff import backoff_seconds
-from oracle.core.errors import ErrorCode, OracleError
+from oracle.chain.rpc.errors import BEHIND
+from oracle.chain.rpc.types import Simulation, TransactionFailure
+from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
-from oracle.core.packing import MAX_COMPUTE_UNITS, pack
-from oracle.core.request import Header
+from oracle.core.packing import MAX_COMPUTE_UNITS, bisect, pack
 from oracle.core.settlement import compute_unit_limit
-from oracle.pipeline import effects, worker
+from oracle.pipeline import worker
 from oracle.pipeline.context import Context
-from oracle.pipeline.errors import OPERATOR_BROKE, OVERDUE, SETTLEMENT_REFUSED
+from oracle.pipeline.errors import OPERATOR_BROKE, SETTLEMENT_REFUSED, UNEXPECTED
+from oracle.pipeline.refusals import BELL, drop_overdue, give_up, postpone, refused, times, unless_lost
 from oracle.pipeline.transactions import (
     BUDGET_INSTRUCTIONS,
     Member,
-    RequestParties,
     fee_lamports,
     member_of,
     message_of,
@@ -36,37 +33,38 @@ from oracle.pipeline.transactions import (
     unsigned,
 )
 from oracle.store import requests, settlements
+from oracle.store.errors import LEASE_LOST, SIGNATURE_OPEN
 from oracle.store.rows import RequestRow, SettlementRow
-from oracle.store.schema import SettlementKind, SettlementState
+from oracle.store.schema import SettlementKind
 
 log = structlog.get_logger(__name__)
 
 STATES = (State.COMPUTED, State.REFUSED)
-BELL = "settlements"
 BATCH = 512
 PACKS_AT_ONCE = 8
-MAX_REFUSALS = 6
+LIVE_ONE_SECONDS = 1.0
+
+_WALLET = ("AccountNotFound", "InsufficientFundsForFee")
+
+# What one member can bring upon a whole pack: then each half is tried, down to the one whose fault it is.
+_SOMEBODYS_FAULT = (SETTLEMENT_REFUSED, BEHIND, LEASE_LOST, SIGNATURE_OPEN)
 
 
 async def prepare(context: Context) -> None:
     """Until the daemon stops: an intent for every request whose outcome is known."""
     while not context.stopping.is_set():
         context.pulse("prepare")
-        rows = await worker.take(context, STATES, BATCH)
-        if rows:
-            await intend_all(context, rows)
-        else:
+        if not await prepare_turn(context):
             await context.bells.wait(State.COMPUTED, await worker.nap_seconds(context, STATES))
 
 
-async def intend_all(context: Context, rows: Sequence[RequestRow]) -> None:
-    """One durable write for all of them; a row that cannot be written alone fails alone."""
-
-    async def one(row: RequestRow) -> None:
-        await worker.attempt(context, row, intend)
-
-    await asyncio.gather(*(one(row) for row in rows))
-    context.bells.ring(BELL)
+async def prepare_turn(context: Context) -> int:
+    """One durable write for all that is due; a row that cannot be written fails alone. How many there were."""
+    rows = await worker.take(context, STATES, BATCH)
+    if rows:
+        await asyncio.gather(*(worker.attempt(context, row, intend) for row in rows))
+        context.bells.ring(BELL)
+    return len(rows)
 
 
 async def intend(context: Context, row: RequestRow) -> None:
@@ -79,6 +77,11 @@ async def intend(context: Context, row: RequestRow) -> None:
         args = {"reason": row.reject_reason}
 
     def write(c: Connection) -> None:
+        if settlements.live_of(c, row.id) is not None:
+            # A claim that a fork took back, or an expiry: the answer waits until its fate is known.
+            wake_at_ms = now_ms + int(LIVE_ONE_SECONDS * 1000)
+            requests.postpone(c, row, now_ms=now_ms, wake_at_ms=wake_at_ms, count=False)
+            return
         requests.move(c, row, State.SETTLING, now_ms=now_ms, slot=context.slot())
         settlements.intend(
             c,
@@ -120,60 +123,59 @@ async def gather(context: Context) -> list[list[Member]]:
     now_ms = context.clock.now_ms()
     operator = str(context.signer.public_key)
 
-    def take(c: Connection) -> list[tuple[SettlementRow, RequestRow]]:
+    def take(c: Connection) -> tuple[list[tuple[SettlementRow, RequestRow]], dict[str, int]]:
         taken = settlements.take_pending(
             c, operator=operator, owner=context.instance, now_ms=now_ms, lease_ms=context.lease_ms, limit=BATCH
         )
         rows = requests.by_ids(c, [settlement.request_id for settlement in taken])
-        return [(settlement, rows[settlement.request_id]) for settlement in taken]
+        return [(each, rows[each.request_id]) for each in taken], requests.newest_lives(c, rows.values())
 
-    taken = await context.store.write(take)
+    taken, newest = await context.store.write(take)
     if len(taken) == BATCH:
         context.bells.ring(BELL)
     members = {}
-    for settlement, row in taken:
-        parties = RequestParties(Pubkey.from_string(row.address), row.queue, Pubkey.from_string(row.refund_to))
-        members[settlement.id] = member_of(context, settlement, parties)
-    packs = pack((member.item for member in members.values()), str(context.signer.public_key))
+    for settlement, request in taken:
+        try:
+            member = member_of(context, settlement, request)
+        except Exception:
+            # One intent that makes no instruction must not keep every other from being packed (law 6).
+            log.exception("no instruction for a settlement", kind=settlement.kind, request=request.address)
+            await unless_lost(give_up(context, settlement, UNEXPECTED, "no instruction"))
+            continue
+        if newest[request.address] > request.created_slot:
+            # It would land on the other one: what is computed for this one, in a receipt that names this one.
+            await unless_lost(refused(context, member, "another request has its address"))
+        else:
+            members[settlement.id] = member
+    packs = pack((member.item for member in members.values()), operator)
     return [[members[item.id] for item in items] for items in packs]
 
 
-async def send_pack(context: Context, members: list[Member]) -> None:
+async def send_pack(context: Context, members: Sequence[Member]) -> None:
     """Simulate, drop what is refused, send the rest at once. Never raises: an intent that was not sent stays due."""
+    left = list(members)
     try:
-        while members:
-            members = await drop_overdue(context, members)
-            if not members:
-                return
-            simulation = await simulate(context, members)
+        while left := await drop_overdue(context, left):
+            simulation = await simulate(context, left)
             if simulation.failure is None:
-                await sign_and_send(context, members, simulation)
+                await sign_and_send(context, left, simulation)
                 return
-            culprit = (simulation.failure.instruction or 0) - BUDGET_INSTRUCTIONS
-            if simulation.failure.instruction is None or not 0 <= culprit < len(members):
-                raise OPERATOR_BROKE(simulation.failure.kind)
-            await refused(context, members.pop(culprit), simulation)
+            at = culprit(simulation.failure, left)
+            await refused(context, left[at], why(simulation.failure))
+            del left[at]
     except OracleError as error:
-        log.warning("settlement postponed", code=error.code, detail=error.detail, members=len(members))
-        await postpone(context, members, error)
+        if len(left) > 1 and error.error in _SOMEBODYS_FAULT:
+            for half in bisect(left):
+                await send_pack(context, half)
+        else:
+            await postpone(context, left, error)
     except Exception:
-        log.exception("settlement failed", members=len(members))
-
-
-async def drop_overdue(context: Context, members: list[Member]) -> list[Member]:
-    """Nothing is signed within the margin of a deadline, where a result might land too late to be paid."""
-    slot, margin = context.slot(), context.terms().deadline_margin_slots
-    late = [m for m in members if _has_deadline(m.settlement) and slot + margin > m.settlement.deadline_slot]
-    for member in late:
-        await give_up(context, member, OVERDUE, f"slot {slot}, deadline {member.settlement.deadline_slot}")
-    return [m for m in members if m not in late]
-
-
-def _has_deadline(settlement: SettlementRow) -> bool:
-    return settlement.kind in (SettlementKind.CLAIM, SettlementKind.RECORD, SettlementKind.REJECT)
+        log.exception("settlement failed", members=len(left))
+        await postpone(context, left, UNEXPECTED("send_pack"))
 
 
 async def simulate(context: Context, members: Sequence[Member]) -> Simulation:
+    """As of a slot at which each request had been seen: an endpoint that is behind would refuse a new one."""
     message = message_of(
         context.signer.public_key,
         [member.instruction for member in members],
@@ -181,7 +183,22 @@ async def simulate(context: Context, members: Sequence[Member]) -> Simulation:
         unit_limit=MAX_COMPUTE_UNITS,
         micro_lamports=0,
     )
-    return await context.rpc.simulate_transaction(bytes(unsigned(message)), replace_blockhash=True)
+    seen_slot = max(member.request.chain_slot for member in members)
+    wire = bytes(unsigned(message))
+    return await context.rpc.simulate_transaction(wire, replace_blockhash=True, min_context_slot=seen_slot)
+
+
+def why(failure: TransactionFailure) -> str:
+    return failure.kind if failure.custom is None else str(explain(failure.custom))
+
+
+def culprit(failure: TransactionFailure, members: Sequence[Member]) -> int:
+    """The position of the member that was refused. Raises where the wallet is at fault, or nobody is named."""
+    if failure.instruction is not None and 0 <= failure.instruction - BUDGET_INSTRUCTIONS < len(members):
+        return failure.instruction - BUDGET_INSTRUCTIONS
+    if failure.kind in _WALLET or len(members) == 1:
+        raise OPERATOR_BROKE(failure.kind)
+    raise SETTLEMENT_REFUSED(failure.kind)
 
 
 async def sign_and_send(context: Context, members: Sequence[Member], simulation: Simulation) -> None:
@@ -189,10 +206,13 @@ async def sign_and_send(context: Context, members: Sequence[Member], simulation:
     units = compute_unit_limit(
         simulation.units_consumed or MAX_COMPUTE_UNITS, margin=context.config.settlement.compute_margin
     )
-    price = await context.fees.price()
+    price = await context.fees.price(escalation=max(times(member.settlement, "expiries") for member in members))
     # A remote signer may take longer than a blockhash lives, so the blockhash comes after it is ready.
     await context.signer.ready()
-    blockhash = await context.rpc.get_latest_blockhash()
+    blockhash = await context.rpc.get_latest_blockhash(min_context_slot=simulation.slot)
+    members = await drop_overdue(context, members)
+    if not members:
+        return
     message = message_of(
         context.signer.public_key,
         [member.instruction for member in members],
@@ -224,84 +244,3 @@ async def sign_and_send(context: Context, members: Sequence[Member], simulation:
         # It may have gone out or not: `follow` sends the same bytes again until its fate is known.
         log.info("send not acknowledged", signature=str(signature), code=error.code, detail=error.detail)
     await context.write(lambda c: settlements.sent(c, row.id, context.clock.now_ms()), "signatures")
-
-
-async def refused(context: Context, member: Member, simulation: Simulation) -> None:
-    """An instruction that the program would refuse: the account says whether the request has ended."""
-    failure = simulation.failure
-    assert failure is not None
-    why = failure.kind if failure.custom is None else str(explain(failure.custom))
-    address = member.instruction.accounts[0].pubkey
-    read = await context.rpc.get_account(address, min_context_slot=simulation.slot)
-    header = header_of(read.value)
-    if header is None or not header.status.is_open or member.settlement.kind is SettlementKind.CLOSE:
-        now_ms = context.clock.now_ms()
-        log.info("settlement overtaken", kind=member.settlement.kind, request=str(address), why=why)
-        await context.write(lambda c: effects.overtaken(c, context, member.settlement, header, now_ms), "ended")
-    elif int(member.settlement.args.get("refusals", 0)) >= MAX_REFUSALS:
-        await give_up(context, member, SETTLEMENT_REFUSED, why)
-    else:
-        await wait_out(context, member, header, why)
-
-
-async def wait_out(context: Context, member: Member, header: Header, why: str) -> None:
-    """Refused though open: another operator's lease lapses by itself, and a lagging endpoint catches up."""
-    refusals = int(member.settlement.args.get("refusals", 0)) + 1
-    wait = backoff_seconds(refusals, context.clock.jitter())
-    if member.settlement.kind is SettlementKind.CLAIM and header.operator != context.signer.public_key:
-        wait = max(wait, context.slots.seconds(max(0, header.claim_expires_slot + 1 - context.slot())))
-        refusals = 0
-    log.info("settlement refused", kind=member.settlement.kind, why=why, in_seconds=round(wait, 1))
-    now_ms = context.clock.now_ms()
-    await context.store.write(
-        lambda c: settlements.release(
-            c,
-            member.settlement,
-            wake_at_ms=now_ms + int(wait * 1000),
-            code=SETTLEMENT_REFUSED.code,
-            detail=why,
-            args={**member.settlement.args, "refusals": refusals},
-        )
-    )
-
-
-async def give_up(context: Context, member: Member, error: ErrorCode, why: str) -> None:
-    """The intent fails, and the row waits for a person, or for its deadline."""
-    now_ms = context.clock.now_ms()
-    settlement = member.settlement
-    log.warning("settlement given up", kind=settlement.kind, code=error.code, why=why)
-
-    def write(c: Connection) -> None:
-        settlements.resolve(c, settlement.id, SettlementState.FAILED, now_ms=now_ms, code=error.code, detail=why)
-        row = requests.by_id(c, settlement.request_id)
-        if row is not None and row.state in (State.SETTLING, State.CLAIMING):
-            requests.force(
-                c, row.id, State.PARKED, now_ms=now_ms, slot=context.slot(), event="parked", code=error.code, detail=why
-            )
-
-    await context.store.write(write)
-
-
-async def postpone(context: Context, members: Sequence[Member], error: OracleError) -> None:
-    now_ms = context.clock.now_ms()
-    wait = backoff_seconds(1, context.clock.jitter(), told=error.retry_after_seconds)
-
-    def write(c: Connection) -> None:
-        for member in members:
-            settlements.release(
-                c,
-                member.settlement,
-                wake_at_ms=now_ms + int(wait * 1000),
-                code=error.code,
-                detail=error.detail,
-            )
-
-    try:
-        await context.store.write(write)
-    except OracleError as lost:
-        log.warning("could not postpone settlements", code=lost.code, detail=lost.detail)
-
-
-def header_of(account: Account | None) -> Header | None:
-    """The request's header; None where the account is gone, or empty and no longer the program's."""
-    return None if account is None or not account.data else decode_header(account.data)

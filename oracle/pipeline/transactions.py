@@ -18,7 +18,7 @@ from oracle.chain.signer import Signer
 from oracle.core.packing import Item
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import UNEXPECTED
-from oracle.store.settlements import SettlementRow
+from oracle.store.rows import RequestRow, SettlementRow
 
 LAMPORTS_PER_SIGNATURE = 5_000
 BUDGET_INSTRUCTIONS = 2
@@ -30,14 +30,20 @@ _COMPUTE_UNITS = {"claim": 3_000, "record": 4_000, "publish": 8_000, "reject": 3
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An intent with its instruction, ready to be packed."""
+    """An intent with its request and its instruction, ready to be packed."""
 
     settlement: SettlementRow
+    request: RequestRow
     instruction: Instruction
     item: Item
 
+    @property
+    def address(self) -> Pubkey:
+        """The request's account, which every instruction names first."""
+        return self.instruction.accounts[0].pubkey
 
-def member_of(context: Context, settlement: SettlementRow, request: RequestParties) -> Member:
+
+def member_of(context: Context, settlement: SettlementRow, request: RequestRow) -> Member:
     instruction = instruction_of(context, settlement, request)
     item = Item(
         id=settlement.id,
@@ -49,21 +55,12 @@ def member_of(context: Context, settlement: SettlementRow, request: RequestParti
         compute_units=_COMPUTE_UNITS[settlement.kind],
         alone=bool(settlement.args.get("alone")),
     )
-    return Member(settlement, instruction, item)
+    return Member(settlement, request, instruction, item)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestParties:
-    """The addresses of a request that its instructions name."""
-
-    address: Pubkey
-    queue: str
-    refund_to: Pubkey
-
-
-def instruction_of(context: Context, settlement: SettlementRow, request: RequestParties) -> Instruction:
+def instruction_of(context: Context, settlement: SettlementRow, request: RequestRow) -> Instruction:
     program, key, args = context.program_id, context.signer.public_key, settlement.args
-    address, operator = request.address, context.operator_account(request.queue)
+    address, operator = Pubkey.from_string(request.address), context.operator_account(request.queue)
     match settlement.kind:
         case "claim":
             return instructions.claim_request(
@@ -86,7 +83,9 @@ def instruction_of(context: Context, settlement: SettlementRow, request: Request
         case "expire":
             return instructions.expire_request(program, request=address)
         case "close":
-            return instructions.close_request(program, request=address, refund_to=request.refund_to, closer=key)
+            return instructions.close_request(
+                program, request=address, refund_to=Pubkey.from_string(request.refund_to), closer=key
+            )
         case kind:
             raise UNEXPECTED(f"settlement of kind {kind}")
 

@@ -301,6 +301,13 @@ def by_ids(conn: Connection, request_ids: Collection[int]) -> dict[int, RequestR
     return {row.id: RequestRow(*row) for row in conn.execute(select(t).where(t.c.id.in_(request_ids)))}
 
 
+def newest_lives(conn: Connection, rows: Collection[RequestRow]) -> dict[str, int]:
+    """The newest known slot of creation at each row's address, which lives anew after a close or a fork."""
+    newest = select(t.c.address, func.max(t.c.created_slot).label("slot")).group_by(t.c.address)
+    found = conn.execute(newest.where(t.c.address.in_({row.address for row in rows})))
+    return {row.address: row.slot for row in found}
+
+
 def listing(
     conn: Connection,
     *,

@@ -179,16 +179,17 @@ REJECTED = {
 
 
 def test_what_the_operator_cannot_do_is_rejected_and_what_the_requester_got_wrong_declined_at_no_cost() -> None:
-    codes = [code for code in vars(policy).values() if isinstance(code, errors.ErrorCode)]
-    assert len(codes) == 20
-    assert {code.code: policy.disposition(code()) for code in codes if policy.disposition(code())} == REJECTED
+    for number in range(1, 20):
+        code = f"ORC-POLICY-{number:03}"
+        assert policy.disposition(errors.CATALOGUE[code]()) is REJECTED.get(code), code
 
 
 def test_what_another_try_may_mend_is_tried_again_and_nothing_else() -> None:
     codes = [code for code in vars(policy).values() if isinstance(code, errors.ErrorCode)]
     by_verdict = {v: {code.code[-3:] for code in codes if code.verdict is v} for v in Verdict}
-    assert by_verdict[Verdict.RETRY] == {"015", "017", "018", "019", "020"}
+    assert by_verdict[Verdict.RETRY] >= {"015", "017", "018", "019", "020"}
     assert by_verdict[Verdict.UNKNOWN] == {"010"}
+    assert by_verdict[Verdict.GIVE_UP] >= {"001", "002", "003", "004", "008", "009", "011", "014", "016"}
 
 
 def test_flags_are_read_one_by_one() -> None:
