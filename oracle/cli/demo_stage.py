@@ -26,9 +26,11 @@ from oracle.cli.demo_scenes import SCENES, Scene, Take
 from oracle.cli.demo_table import as_json, progress, results
 from oracle.cli.output import console, print_json
 from oracle.client import requests, verify
+from oracle.core import dataquery
 from oracle.core.lifecycle import ENDED
-from oracle.core.request import Body, Inline, Params, Status
+from oracle.core.request import Body, Data, Inline, Input, Params, Status
 from oracle.localnet import network
+from oracle.localnet.emulators.beemaps import Beemaps, MapKey
 from oracle.localnet.emulators.ionet import ApiKey, Ionet
 from oracle.localnet.emulators.nosana import Account, Nosana, Timings
 from oracle.localnet.emulators.nosana.emulator import PIN_TOKEN
@@ -60,6 +62,11 @@ def perform(keep: Path | None, json: bool) -> bool:
         return ok
     console.print()
     console.print(results(takes))
+    for take in takes:
+        if take.input_origin is not None:
+            console.print(
+                f"{take.scene.title}: input {take.input_hash[:8]}…, from {take.input_origin}, says its receipt."
+            )
     for take in takes:
         for problem in take.problems:
             console.print(Text(f"{take.scene.title}: {problem}", style="bold red"))
@@ -122,7 +129,9 @@ async def staged(directory: Path, weights: Path, json: bool) -> AsyncIterator[St
         broken.faults.add("image_missing", count=None)
         flaky = await stack.enter_async_context(serve_emulator(broken))
         ionet = await stack.enter_async_context(serve_emulator(Ionet(model.base_url)))
-        say("emulators", f"Nosana {nosana.url}, a failing Nosana {flaky.url}, io.net {ionet.url}")
+        beemaps = await stack.enter_async_context(serve_emulator(Beemaps()))
+        say("emulators", f"Nosana {nosana.url}, a failing Nosana {flaky.url},")
+        say("", f"io.net {ionet.url}, Bee Maps {beemaps.url}")
 
         rpc = connect(node.rpc_url)
         stack.push_async_callback(rpc.close)
@@ -144,6 +153,8 @@ async def staged(directory: Path, weights: Path, json: bool) -> AsyncIterator[St
                 nosana=nosana.url,
                 flaky=flaky.url,
                 ionet=ionet.url,
+                beemaps=beemaps.url,
+                beemaps_key=MapKey().value,
                 nosana_key=Account().api_key,
                 pinata_jwt=PIN_TOKEN,
                 ionet_key=ApiKey().value,
@@ -165,11 +176,18 @@ async def submit(stage: Stage, scene: Scene) -> Take:
         stage.program_id,
         queue=stage.queue,
         requester=stage.requester,
-        body=Body(scene.model, Params(48, seed=1), Inline(scene.prompt.encode())),
+        body=Body(scene.model, Params(48, seed=1), input_of(scene.prompt)),
         fee_lamports=scene.fee_lamports,
         ttl_slots=scene.ttl_slots,
     )
     return Take(scene, submitted, time.monotonic())
+
+
+def input_of(prompt: str) -> Input:
+    content = prompt.encode()
+    if prompt.startswith(dataquery.SCHEME):
+        return Data(prompt, hashlib.sha256(content).digest())
+    return Inline(content)
 
 
 async def follow(store: Store, takes: list[Take], json: bool) -> None:
@@ -222,11 +240,15 @@ async def judge(stage: Stage, take: Take) -> None:
         take.verified = result.ok
         take.answer = (result.output or b"").decode(errors="replace")
         take.hash_recomputed = hashlib.sha256(result.output or b"").hexdigest()
+        take.input_hash = str(result.receipt.get("input_hash"))
+        take.input_origin = result.receipt.get("input_origin")
         take.problems += [f"{check.name}: {check.detail}" for check in result.checks if not check.ok]
         if scene.fact not in take.answer:
             take.problems.append(f"the answer {take.answer!r} lacks {scene.fact!r}")
         if scene.provider != result.receipt.get("provider"):
             take.problems.append(f"answered by {result.receipt.get('provider')}, expected {scene.provider}")
+        if (take.input_origin is None) == scene.prompt.startswith(dataquery.SCHEME):
+            take.problems.append(f"the receipt says that the input came from {take.input_origin}")
         if take.hash_recomputed != header.output_hash.hex():
             take.problems.append("the hash on chain is not that of the answer")
     await refunded(stage, take)
@@ -296,6 +318,11 @@ api_key = "{ionet_key}"
 
 [providers.local]
 kind = "local"
+
+[sources.beemaps]
+kind = "beemaps"
+base_url = "{beemaps}/api/developer"
+api_key = "{beemaps_key}"
 
 [models.smollm2]
 routes = [{{ provider = "nosana", model = "{repository}" }}]

@@ -85,6 +85,8 @@ def as_json(take: Take) -> dict[str, object]:
         "output_hash_on_chain": header.output_hash.hex(),
         "output_hash_recomputed": take.hash_recomputed or None,
         "verified": take.verified,
+        "input_hash": take.input_hash or None,
+        "input_origin": take.input_origin,
         "fee_paid_lamports": take.fee_paid_lamports,
         "seconds": take.seconds,
         "problems": take.problems,
