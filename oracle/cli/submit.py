@@ -19,6 +19,7 @@ from oracle.cli.options import KEYPAIR, LOCALNET, KeypairOption, ProgramOption, 
 from oracle.cli.output import JsonOption, console, facts, lamports, print_json, stderr
 from oracle.client import requests
 from oracle.client.verify import Verification, verify
+from oracle.core import dataquery
 from oracle.core.request import Body, Data, Flags, Inline, Input, Params, Reason, Request, Status, Uri
 
 
@@ -28,7 +29,9 @@ def submit(
     prompt: Annotated[str | None, typer.Argument(help="The prompt; - reads it from stdin.")] = None,
     uri: Annotated[str | None, typer.Option(help="https URI of the input, instead of a prompt.")] = None,
     uri_sha256: Annotated[str | None, typer.Option(help="SHA-256 of what the URI serves, in hex.")] = None,
-    data: Annotated[str | None, typer.Option(help="data:// query as input, instead of a prompt.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="data:// query as input; a prompt is then the question about it.")
+    ] = None,
     fee: Annotated[int, typer.Option(help="Fee in lamports, held in escrow.", min=0)] = 50_000,
     deadline: Annotated[float, typer.Option(help="Seconds until the request may expire.", min=1)] = 120.0,
     max_tokens: Annotated[int, typer.Option(help="Most output tokens.", min=1)] = 256,
@@ -68,8 +71,10 @@ def submit(
 
 
 def _input(prompt: str | None, uri: str | None, uri_sha256: str | None, data: str | None) -> Input:
-    if sum(x is not None for x in (prompt, uri, data)) != 1:
-        raise typer.BadParameter("give one of a prompt, --uri and --data")
+    if prompt is None and uri is None and data is None:
+        raise typer.BadParameter("give a prompt, --uri or --data")
+    if uri is not None and (prompt is not None or data is not None):
+        raise typer.BadParameter("--uri stands for the whole input")
     if uri is not None:
         try:
             digest = bytes.fromhex(uri_sha256 or "")
@@ -78,10 +83,14 @@ def _input(prompt: str | None, uri: str | None, uri_sha256: str | None, data: st
         if len(digest) != 32:
             raise typer.BadParameter("give the SHA-256 of the content in 64 hex digits", param_hint="--uri-sha256")
         return Uri(uri, digest)
+    text = sys.stdin.read() if prompt == "-" else prompt
     if data is not None:
-        return Data(data, hashlib.sha256(data.encode()).digest())
-    assert prompt is not None
-    return Inline((sys.stdin.read() if prompt == "-" else prompt).encode())
+        # Read here already: an operator declines what it cannot read, and nothing tells its requester why.
+        query = data if text is None else dataquery.with_question(data, text.strip())
+        dataquery.parse(query)
+        return Data(query, hashlib.sha256(query.encode()).digest())
+    assert text is not None
+    return Inline(text.encode())
 
 
 async def _submit(
