@@ -9,6 +9,7 @@ from solders.pubkey import Pubkey
 
 from oracle.chain.program.addresses import request_address
 from oracle.chain.program.body import encode_body
+from oracle.cli.demo_scenes import SCENES
 from oracle.config import Config
 from oracle.core import receipts
 from oracle.core.errors import CATALOGUE
@@ -133,3 +134,14 @@ def test_the_reasons_of_rejections_told_to_requesters_are_all_that_are_used() ->
     told = {(name, int(number)) for name, number in re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE)}
     used = {disposition(code()) for code in CATALOGUE.values()} - {None}
     assert told == {(reason.name.lower(), int(reason)) for reason in used if reason is not None}
+
+
+def test_the_demo_shown_is_the_demo_that_runs() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (shown,) = (block.text for block in blocks(ROOT / "README.md") if "requests ended" in block.text)
+    for scene in SCENES:
+        assert re.search(rf"^ {re.escape(scene.title)}\b.*", shown, re.MULTILINE), scene.title
+    count = f"All {len(SCENES)} requests ended as they should."
+    assert count in shown
+    assert count in (ROOT / "docs/tutorial/first-request.md").read_text()
+    assert f"submits {('', '', '', '', '', '', 'six', 'seven', 'eight', 'nine', 'ten')[len(SCENES)]} requests" in readme
