@@ -24,11 +24,14 @@ from oracle.chain.watcher import Layout, Watcher
 from oracle.chain.ws import PubSub, SlotNotice, websocket_url
 from oracle.config import Config, Operator
 from oracle.core.errors import OracleError
+from oracle.core.purchase import ChainAccess
 from oracle.pipeline import admit, follow, housekeeping, intake, poll, settle, submit, worker
+from oracle.pipeline.chain_view import RpcView
 from oracle.pipeline.clock import Clock
-from oracle.pipeline.context import Context
+from oracle.pipeline.context import Bells, Context
 from oracle.pipeline.errors import UNCONFIGURED_QUEUE
 from oracle.pipeline.fees import Fees
+from oracle.pipeline.purchases import Purchases
 from oracle.pipeline.queues import unconfigured_queues
 from oracle.pipeline.supervisor import supervise
 from oracle.providers import registry
@@ -63,8 +66,15 @@ async def assembled(config: Config) -> AsyncIterator[Daemon]:
         slots = SlotClock()
         slots.seed(await pool.client.get_recent_performance_samples())
         slots.observe(await pool.client.get_slot(), clock.monotonic())
+        bells = Bells()
+        fees = Fees(pool.client, signer.public_key, config.settlement, clock)
+        instance = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        view = RpcView(pool.client)
+        buyer = Purchases(store, pool.client, signer, view, fees, config.settlement, bells, clock, instance)
+        chain = ChainAccess(buyer, view)
         providers = {
-            name: registry.build(name, settings, rates=config.rates.of()) for name, settings in config.providers.items()
+            name: registry.build(name, settings, rates=config.rates.of(), chain=chain)
+            for name, settings in config.providers.items()
         }
         for provider in providers.values():
             stack.push_async_callback(provider.close)
@@ -85,9 +95,10 @@ async def assembled(config: Config) -> AsyncIterator[Daemon]:
             sources=sources,
             routes=config.routes(),
             slots=slots,
-            fees=Fees(pool.client, signer.public_key, config.settlement, clock),
-            instance=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            fees=fees,
+            instance=instance,
             clock=clock,
+            bells=bells,
         )
         yield Daemon(context, pool)
 

@@ -74,7 +74,7 @@ def undone(c: Connection, settlement: SettlementRow, *, now_ms: int) -> None:
     """A confirmed transaction is gone: the fork that held it was dropped. It is in flight again, and so is the row."""
     if settlement.state is not SettlementState.LANDED:
         return
-    if settlements.live_of(c, settlement.request_id) is None:
+    if settlement.kind is SettlementKind.PURCHASE or settlements.live_of(c, settlement.request_id) is None:
         settlements.reopen(c, settlement.id, now_ms=now_ms)
     # Else it is a claim, and the settlement that rests on it is under way: the same bytes may still bring it back.
     row = request_of(c, settlement)

@@ -21,14 +21,14 @@ from oracle.core.backoff import backoff_seconds
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
 from oracle.core.settlement import Attempted, Next, Observed, SignatureState, judge, may_sign_again
-from oracle.pipeline import effects
+from oracle.pipeline import effects, purchases
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import SETTLEMENT_EXPIRED, SETTLEMENT_FAILED
 from oracle.pipeline.refusals import BELL, WITH_DEADLINE, header_in, is_wanted, times
 from oracle.pipeline.transactions import BUDGET_INSTRUCTIONS
 from oracle.store import ledger, requests, settlements
 from oracle.store.rows import SettlementRow, SignatureRow
-from oracle.store.schema import LedgerKind, SettlementState
+from oracle.store.schema import LedgerKind, SettlementKind, SettlementState
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +120,7 @@ async def landed(context: Context, row: SignatureRow, slot: int, *, finalized: b
             book_fee(c, row, now_ms)
 
     log.info("settlement " + state, signature=row.signature, slot=slot)
-    await context.write(write, "ended", State.ADMITTED, State.COMPUTED)
+    await context.write(write, "ended", State.ADMITTED, State.COMPUTED, purchases.BELL)
 
 
 async def undone(context: Context, row: SignatureRow) -> None:
@@ -174,6 +174,9 @@ async def look_for_the_dead(context: Context, rows: Sequence[SignatureRow]) -> N
         match judge(_attempted(row), observed):
             case Next.EXPIRED:
                 await free(context, row, SignatureState.EXPIRED, None, proof_slot=history.finalized_slot)
+            case Next.OUTLIVED if await is_purchase(context, row):
+                # What a job's account would tell may be deleted by now: only a longer history proves it absent.
+                log.warning("history too short for a purchase", signature=row.signature, slot=row.signed_slot)
             case Next.OUTLIVED:
                 log.warning("history too short for a signature", signature=row.signature, slot=row.signed_slot)
                 await free(
@@ -220,7 +223,7 @@ async def free(
             freed(c, context, member, AtSlot(read.slot, account), state, proof_slot, has_failed=has_failed)
 
     log.warning("settlement dead", signature=row.signature, state=state, members=len(addresses))
-    await context.write(write, BELL, "ended")
+    await context.write(write, BELL, "ended", purchases.BELL)
 
 
 def freed(
@@ -236,6 +239,10 @@ def freed(
     """One member of a dead signature: due again, if its account says that there is still something to be done."""
     now_ms = context.clock.now_ms()
     error = SETTLEMENT_FAILED if state is SignatureState.FAILED else SETTLEMENT_EXPIRED
+    if member.kind is SettlementKind.PURCHASE:
+        # Nothing was bought, and nothing is signed again: the next attempt of the request is a purchase of its own.
+        settlements.resolve(c, member.id, SettlementState.FAILED, now_ms=now_ms, code=error.code)
+        return
     if member.state is SettlementState.LANDED:
         # A claim that a fork took back while the settlement that rests on it waits: that one asks for a new claim.
         settlements.resolve(c, member.id, SettlementState.DROPPED, now_ms=now_ms, code=error.code)
@@ -257,6 +264,11 @@ def freed(
     elif state is SignatureState.EXPIRED:
         args["expiries"] = times(member, "expiries") + 1
     settlements.release(c, member, wake_at_ms=now_ms + int(wait * 1000), code=error.code, detail=None, args=args)
+
+
+async def is_purchase(context: Context, row: SignatureRow) -> bool:
+    members = await context.store.read(lambda c: settlements.members(c, row.id))
+    return any(member.kind is SettlementKind.PURCHASE for member in members)
 
 
 def is_open(c: Connection, row: SignatureRow) -> bool:

@@ -241,3 +241,10 @@ LOOK_UP_INCOMPLETE = ErrorCode(
     "It is tried again. If it lasts, set `project`, or shorten `look_up_seconds`.",
     Verdict.RETRY,
 )
+LISTING_REFUSED = ErrorCode(
+    "ORC-PROVIDER-040",
+    "Jobs program refused the listing",
+    "The program on chain would not list the job, for the reason that the detail names. Nothing was paid.",
+    "It is tried again. If it lasts, check that the market takes jobs, and that `cluster` is the one you are on.",
+    Verdict.RETRY,
+)

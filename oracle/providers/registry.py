@@ -10,6 +10,7 @@ import httpx
 from pydantic import Field, TypeAdapter, ValidationError
 
 from oracle.core.compute import Compute, Recovery
+from oracle.core.purchase import ChainAccess
 from oracle.model.weights import weights_directory
 from oracle.providers import errors
 from oracle.providers.chat import ChatCompute, Limits
@@ -23,6 +24,9 @@ from oracle.providers.nosana.definition import Engine
 from oracle.providers.nosana.look_up import LookUp
 from oracle.providers.nosana.market_place import MarketPlace
 from oracle.providers.nosana.markets import Wanted
+from oracle.providers.nosana.onchain import NosanaOnChain
+from oracle.providers.nosana.onchain_markets import ChainMarkets
+from oracle.providers.nosana.program import Program
 from oracle.providers.nosana.purchase import Purchase
 from oracle.providers.openai.client import OpenAIChat
 from oracle.providers.openai.wire import Dictation
@@ -31,16 +35,19 @@ from oracle.providers.pricing import FREE, NO_RATES, PriceOf, Rates, TokenPrice
 from oracle.providers.secrets import read_secret
 from oracle.providers.settings import (
     ChattingSettings,
+    HttpSettings,
     IoNetSettings,
     LocalSettings,
     ModelPrice,
+    NosanaJobsSettings,
+    NosanaOnChainSettings,
     NosanaSettings,
     OpenAISettings,
-    RemoteSettings,
 )
 
 ProviderSettings = Annotated[
-    OpenAISettings | LocalSettings | IoNetSettings | NosanaSettings, Field(discriminator="kind")
+    OpenAISettings | LocalSettings | IoNetSettings | NosanaSettings | NosanaOnChainSettings,
+    Field(discriminator="kind"),
 ]
 """One `[providers.NAME]` table of the configuration."""
 
@@ -73,10 +80,14 @@ def build(
     settings: ProviderSettings | Mapping[str, Any],
     *,
     rates: Rates = NO_RATES,
+    chain: ChainAccess | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Compute:
-    """The provider called `name`. `transport` replaces the network in tests. Raises ORC-PROVIDER-012, 021 or 022."""
+    """The provider called `name`. `chain` is for those that are paid on it; `transport` replaces the network in tests.
+
+    Raises ORC-PROVIDER-012, 021 or 022.
+    """
     checked = parse(settings) if isinstance(settings, Mapping) else settings
     match checked:
         case OpenAISettings():
@@ -87,6 +98,8 @@ def build(
             return _ionet(name, checked, rates, transport, environ)
         case NosanaSettings():
             return _nosana(name, checked, rates, transport, environ)
+        case NosanaOnChainSettings():
+            return _nosana_onchain(name, checked, rates, chain, transport, environ)
 
 
 def _openai(
@@ -146,39 +159,72 @@ def _nosana(
     environ: Mapping[str, str],
 ) -> NosanaCompute:
     key = read_secret("api_key", settings.api_key, settings.api_key_file, settings.api_key_env, environ)
+    if key is None:
+        raise errors.SETTINGS_INVALID(f"{name}: nosana needs an api_key")
+    api = _nosana_api(name, settings, key, transport, environ)
+    return NosanaCompute(
+        name,
+        api,
+        _terms(settings),
+        MarketPlace(api, _wanted(settings), nos_usd=rates.nos_usd),
+        LookUp(api, api_key=key, project=settings.project, horizon_seconds=settings.look_up_seconds),
+        Purchase(api),
+        rates=rates,
+    )
+
+
+def _nosana_onchain(
+    name: str,
+    settings: NosanaOnChainSettings,
+    rates: Rates,
+    chain: ChainAccess | None,
+    transport: httpx.AsyncBaseTransport | None,
+    environ: Mapping[str, str],
+) -> NosanaOnChain:
+    if chain is None:
+        raise errors.SETTINGS_INVALID(f"{name}: nosana_onchain needs a cluster, an operator key and a database")
+    api = _nosana_api(name, settings, None, transport, environ)
+    markets = ChainMarkets(api, chain.view, _wanted(settings), rates.nos_usd)
+    return NosanaOnChain(name, api, chain, Program(settings.cluster), _terms(settings), markets, rates=rates)
+
+
+def _nosana_api(
+    name: str,
+    settings: NosanaJobsSettings,
+    key: str | None,
+    transport: httpx.AsyncBaseTransport | None,
+    environ: Mapping[str, str],
+) -> NosanaApi:
     jwt = read_secret("pinata_jwt", settings.pinata_jwt, settings.pinata_jwt_file, settings.pinata_jwt_env, environ)
-    if key is None or jwt is None:
-        raise errors.SETTINGS_INVALID(f"{name}: nosana needs both an api_key and a pinata_jwt")
-    api = NosanaApi(
+    if jwt is None:
+        raise errors.SETTINGS_INVALID(f"{name}: Nosana needs a pinata_jwt")
+    return NosanaApi(
         _http(name, settings.base_url, settings, _bearer(key), key, transport),
         _http(name, settings.pinning_url, settings, _bearer(jwt), jwt, transport),
         _http(name, settings.gateway_url, settings, {}, None, transport),
         # The list route allows 20 calls in 30 s (nosana.md §4.4); other users of the address may need some too.
         listing=Pace(per_second=0.5, burst=15, at_once=1),
     )
-    wanted = Wanted(
+
+
+def _wanted(settings: NosanaJobsSettings) -> Wanted:
+    return Wanted(
         max_usd_per_hour=settings.max_usd_per_hour,
         min_vram_gb=settings.min_vram_gb,
         max_queued_jobs=settings.max_queued_jobs,
         markets=tuple(settings.markets),
         kinds=tuple(settings.market_types),
     )
-    terms = Terms(
+
+
+def _terms(settings: NosanaJobsSettings) -> Terms:
+    return Terms(
         engine=settings.engine,
         image=settings.image or _IMAGES[settings.engine],
         models=tuple(settings.models),
         min_vram_gb=settings.min_vram_gb,
         max_queue_seconds=settings.max_queue_seconds,
         expected_seconds=settings.expected_seconds,
-    )
-    return NosanaCompute(
-        name,
-        api,
-        terms,
-        MarketPlace(api, wanted, nos_usd=rates.nos_usd),
-        LookUp(api, api_key=key, project=settings.project, horizon_seconds=settings.look_up_seconds),
-        Purchase(api),
-        rates=rates,
     )
 
 
@@ -197,7 +243,7 @@ def _local(name: str, settings: LocalSettings, environ: Mapping[str, str]) -> Ch
 def _http(
     name: str,
     base_url: str,
-    settings: RemoteSettings,
+    settings: HttpSettings,
     headers: Mapping[str, str | None],
     key: str | None,
     transport: httpx.AsyncBaseTransport | None,
@@ -216,7 +262,7 @@ def _http(
     )
 
 
-def _calls_at_once(settings: RemoteSettings) -> int:
+def _calls_at_once(settings: HttpSettings) -> int:
     """A few more than jobs, so that a long job does not keep a question about models or balance waiting."""
     return settings.max_concurrent_jobs + 4 if isinstance(settings, ChattingSettings) else 8
 

@@ -35,16 +35,21 @@ class LocalSettings(_Strict):
     max_kept_jobs: int = Field(1000, ge=1, description="Most jobs held in memory, ended ones included")
 
 
-class RemoteSettings(_Strict):
+class HttpSettings(_Strict):
     """Options of every provider that is called over HTTP."""
 
-    api_key: SecretStr | None = Field(None, description="API key. Prefer `api_key_file` or `api_key_env`")
-    api_key_file: Path | None = Field(None, description="File that holds the API key, such as a systemd credential")
-    api_key_env: str | None = Field(None, description="Environment variable that holds the API key")
     requests_per_second: float | None = Field(None, gt=0, description="Most calls in a second; none means no limit")
     max_answer_bytes: int = Field(8_388_608, ge=1024, description="Largest answer read into memory")
     connect_seconds: float = Field(5.0, gt=0, description="Longest wait for a connection")
     silence_seconds: float = Field(300.0, gt=0, description="Longest wait for the next bytes of an answer")
+
+
+class RemoteSettings(HttpSettings):
+    """Options of every provider that knows its customer by a key."""
+
+    api_key: SecretStr | None = Field(None, description="API key. Prefer `api_key_file` or `api_key_env`")
+    api_key_file: Path | None = Field(None, description="File that holds the API key, such as a systemd credential")
+    api_key_env: str | None = Field(None, description="Environment variable that holds the API key")
 
 
 class ChattingSettings(RemoteSettings):
@@ -101,19 +106,15 @@ class IoNetSettings(ChattingSettings):
     catalogue_seconds: float = Field(300.0, ge=0, description="How old the list of models and prices may be")
 
 
-class NosanaSettings(RemoteSettings):
-    """Nosana over REST, paid with credits. Every prompt and answer is public: a private request never goes there."""
+class NosanaJobsSettings(HttpSettings):
+    """Options of every route to Nosana's hosts."""
 
-    kind: Literal["nosana"] = "nosana"
     base_url: str = Field("https://api.nosana.com", description="Gateway of all REST routes")
     pinning_url: str = Field("https://api.pinata.cloud", description="Where job definitions are pinned")
     gateway_url: str = Field("https://nosana.mypinata.cloud", description="IPFS gateway that hosts read through")
     pinata_jwt: SecretStr | None = Field(None, description="JWT for pinning. Prefer `pinata_jwt_file` or `_env`")
     pinata_jwt_file: Path | None = Field(None, description="File that holds the JWT for pinning")
     pinata_jwt_env: str | None = Field(None, description="Environment variable that holds the JWT for pinning")
-    project: str | None = Field(
-        None, description="Address that owns your jobs; none means it is learned from the first job that is bought"
-    )
     engine: Literal["vllm", "llamacpp"] = Field("vllm", description="Server that runs the model inside the container")
     image: str | None = Field(
         None, description="Container image of the engine, with its registry; none means a known one"
@@ -133,6 +134,24 @@ class NosanaSettings(RemoteSettings):
     max_queued_jobs: int = Field(5, ge=0, description="Most jobs that may wait in a market for it to be chosen")
     max_queue_seconds: float = Field(600.0, gt=0, description="Longest wait for a host; then the job is withdrawn")
     expected_seconds: float = Field(300.0, gt=0, description="Usual time of a job, pulling image and model included")
+
+
+class NosanaSettings(NosanaJobsSettings, RemoteSettings):
+    """Nosana over REST, paid with credits. Every prompt and answer is public: a private request never goes there."""
+
+    kind: Literal["nosana"] = "nosana"
+    project: str | None = Field(
+        None, description="Address that owns your jobs; none means it is learned from the first job that is bought"
+    )
     look_up_seconds: float = Field(
         86_400.0, ge=3600, description="How far back ended jobs are searched for a lost purchase"
+    )
+
+
+class NosanaOnChainSettings(NosanaJobsSettings):
+    """Nosana on chain, paid with NOS from the operator's key. Every prompt and answer is public, as with `nosana`."""
+
+    kind: Literal["nosana_onchain"] = "nosana_onchain"
+    cluster: Literal["mainnet", "devnet"] = Field(
+        "mainnet", description="Which Jobs program and NOS token: those of the cluster that `cluster.rpc` leads to"
     )

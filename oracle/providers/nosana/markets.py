@@ -53,7 +53,7 @@ class Offer:
 
 def fitting(markets: Sequence[Market], wanted: Wanted, nos_usd: Decimal | None) -> tuple[Offer, ...]:
     """Every market that fits, cheapest first. Raises ORC-PROVIDER-026 with the reason where none does."""
-    allowed = [market for market in markets if _is_allowed(market, wanted)]
+    allowed = [market for market in markets if is_allowed(market, wanted)]
     large = [market for market in allowed if _is_large(market, wanted)]
     priced = [(market, price) for market in large if (price := market.usd_per_hour(nos_usd)) is not None and price > 0]
     offers = [Offer(market, price) for market, price in priced if price <= wanted.max_usd_per_hour]
@@ -106,7 +106,8 @@ def decimal(value: Any) -> Decimal | None:
     return number if number.is_finite() and number >= 0 else None
 
 
-def _is_allowed(market: Market, wanted: Wanted) -> bool:
+def is_allowed(market: Market, wanted: Wanted) -> bool:
+    """Whether a market was named, or is of a kind that may be used where none was."""
     if wanted.markets:
         return market.address in wanted.markets or market.slug in wanted.markets
     return market.kind in wanted.kinds
