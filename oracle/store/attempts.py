@@ -7,9 +7,10 @@ written whoever holds the request now: a job id that nobody recorded is money th
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import BigInteger, Connection, Text, bindparam, case, func, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from oracle.store import requests
 from oracle.store.errors import ATTEMPT_EXISTS, ROW_MISSING
@@ -17,7 +18,31 @@ from oracle.store.rows import AttemptRow as AttemptRow
 from oracle.store.rows import RequestRow
 from oracle.store.schema import LIVE_ATTEMPT, AttemptState, LedgerKind, ledger
 from oracle.store.schema import attempts as t
-from oracle.store.sql import insert_new
+from oracle.store.sql import append, insert_new
+
+# Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
+_BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
+_FACT: Final = update(t).where(t.c.id == bindparam("wanted_id")).returning(t)
+_WAS_LIVE: Final = t.c.state.in_(LIVE_ATTEMPT)
+_STARTED: Final = _FACT.values(
+    state=case((_WAS_LIVE, AttemptState.RUNNING), else_=t.c.state),
+    started_at_ms=func.coalesce(t.c.started_at_ms, bindparam("at_ms", type_=BigInteger)),
+)
+_UNKNOWN: Final = _FACT.values(
+    state=case((_WAS_LIVE, AttemptState.UNKNOWN), else_=t.c.state),
+    error_code=func.coalesce(bindparam("code", type_=Text), t.c.error_code),
+    error_detail=func.coalesce(bindparam("detail", type_=Text), t.c.error_detail),
+)
+_FINISHED: Final = _FACT.values(
+    state=case((_WAS_LIVE, bindparam("end", type_=t.c.state.type)), else_=t.c.state),
+    ended_at_ms=case((_WAS_LIVE, bindparam("at_ms", type_=BigInteger)), else_=t.c.ended_at_ms),
+    error_code=case((_WAS_LIVE, bindparam("code", type_=Text)), else_=t.c.error_code),
+    error_detail=case((_WAS_LIVE, bindparam("detail", type_=Text)), else_=t.c.error_detail),
+    cost_lamports=func.coalesce(bindparam("cost", type_=t.c.cost_lamports.type), t.c.cost_lamports),
+)
+_JOB_BOOKED: Final = update(ledger).where(
+    ledger.c.attempt_id == bindparam("wanted_id"), ledger.c.kind == LedgerKind.JOB
+)
 
 
 def intend(
@@ -56,7 +81,7 @@ def intend(
     )
     if attempt_id is None:
         raise ATTEMPT_EXISTS(f"request {row.key}, lane {lane}")
-    insert_new(
+    append(
         conn,
         ledger,
         at_ms=now_ms,
@@ -80,29 +105,15 @@ def started(
     conn: Connection, attempt_id: int, job_id: str, job_detail: Mapping[str, Any] | None, now_ms: int
 ) -> AttemptRow:
     """The provider has the job. If the attempt has ended meanwhile, its state stays: the caller cancels the job."""
-    return _write(
-        conn,
-        attempt_id,
-        job_id=job_id,
-        job_detail=dict(job_detail or {}),
-        state=case((t.c.state.in_(LIVE_ATTEMPT), AttemptState.RUNNING), else_=t.c.state),
-        started_at_ms=func.coalesce(t.c.started_at_ms, now_ms),
-        wake_at_ms=now_ms,
-    )
+    job = {"job_id": job_id, "job_detail": dict(job_detail or {})}
+    return _write(conn, _STARTED, attempt_id, at_ms=now_ms, wake_at_ms=now_ms, **job)
 
 
 def unknown(
     conn: Connection, attempt_id: int, now_ms: int, *, code: str | None = None, detail: str | None = None
 ) -> AttemptRow:
     """Nobody can say yet whether the job was bought (law 5). Leaves an attempt that has ended as it is."""
-    return _write(
-        conn,
-        attempt_id,
-        state=case((t.c.state.in_(LIVE_ATTEMPT), AttemptState.UNKNOWN), else_=t.c.state),
-        error_code=func.coalesce(code, t.c.error_code),
-        error_detail=func.coalesce(detail, t.c.error_detail),
-        wake_at_ms=now_ms,
-    )
+    return _write(conn, _UNKNOWN, attempt_id, code=code, detail=detail, wake_at_ms=now_ms)
 
 
 def finish(
@@ -123,27 +134,26 @@ def finish(
     if new in LIVE_ATTEMPT:
         raise ValueError(f"{new} is no end")
     if cost_lamports is not None:
-        booked = ledger.c.attempt_id == attempt_id, ledger.c.kind == LedgerKind.JOB
-        conn.execute(update(ledger).where(*booked).values(lamports=-cost_lamports))
-    was_live = t.c.state.in_(LIVE_ATTEMPT)
+        conn.execute(_JOB_BOOKED, {"wanted_id": attempt_id, "lamports": -cost_lamports})
     return _write(
         conn,
+        _FINISHED,
         attempt_id,
-        state=case((was_live, new), else_=t.c.state),
-        ended_at_ms=case((was_live, now_ms), else_=t.c.ended_at_ms),
-        error_code=case((was_live, error_code), else_=t.c.error_code),
-        error_detail=case((was_live, error_detail), else_=t.c.error_detail),
-        cost_lamports=func.coalesce(cost_lamports, t.c.cost_lamports),
+        end=new,
+        at_ms=now_ms,
+        code=error_code,
+        detail=error_detail,
+        cost=cost_lamports,
     )
 
 
 def postpone(conn: Connection, attempt_id: int, wake_at_ms: int) -> None:
     """Do not look at the job before `wake_at_ms`."""
-    _write(conn, attempt_id, wake_at_ms=wake_at_ms)
+    _write(conn, _FACT, attempt_id, wake_at_ms=wake_at_ms)
 
 
 def get(conn: Connection, attempt_id: int) -> AttemptRow:
-    row = conn.execute(select(t).where(t.c.id == attempt_id)).one_or_none()
+    row = conn.execute(_BY_ID, {"wanted_id": attempt_id}).one_or_none()
     if row is None:
         raise ROW_MISSING(f"attempt {attempt_id}")
     return AttemptRow(*row)
@@ -210,8 +220,8 @@ def durations(conn: Connection, provider: str, model: str, limit: int = 100) -> 
     return [milliseconds / 1000 for milliseconds in conn.execute(query).scalars()]
 
 
-def _write(conn: Connection, attempt_id: int, **values: Any) -> AttemptRow:
-    row = conn.execute(update(t).where(t.c.id == attempt_id).values(**values).returning(t)).one_or_none()
+def _write(conn: Connection, statement: ReturningUpdate[Any], attempt_id: int, **values: Any) -> AttemptRow:
+    row = conn.execute(statement, {"wanted_id": attempt_id} | values).one_or_none()
     if row is None:
         raise ROW_MISSING(f"attempt {attempt_id}")
     return AttemptRow(*row)

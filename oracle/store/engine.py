@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from oracle.store import sql
 from oracle.store.errors import CANNOT_OPEN, CLOSED, COMMIT_UNKNOWN, CONNECTION_LOST, DAMAGED, LOCKED
 from oracle.store.failures import is_coded, opening, translate, translated
 from oracle.store.migrate import assert_current, upgrade
@@ -133,7 +134,7 @@ class Store:
         if not group:
             return
         try:
-            results = await self._backend.transact(lambda conn: [write.run(conn) for write in group])
+            results = await self._backend.transact(lambda conn: _run(conn, group))
         except Exception as error:
             failure = translate(error)
             if len(group) > 1 and not is_coded(failure, *_NOBODYS_FAULT):
@@ -147,6 +148,11 @@ class Store:
         for write, result in zip(group, results, strict=True):
             if not write.done.done():
                 write.done.set_result(result)
+
+
+def _run(conn: Connection, group: Sequence[_Write]) -> list[Any]:
+    with sql.gathered(conn):
+        return [write.run(conn) for write in group]
 
 
 def _fail(writes: Iterable[_Write], failure: Exception) -> None:

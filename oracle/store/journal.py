@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from oracle.store.rows import JournalRow as JournalRow
 from oracle.store.schema import journal
-from oracle.store.sql import insert_new
+from oracle.store.sql import append, insert_new
 
 
 def note(
@@ -24,17 +24,18 @@ def note(
     detail: Any = None,
 ) -> None:
     """Append one line. `request_id` None concerns the daemon; `detail` is any JSON value, without secrets."""
-    values = {
-        "request_id": request_id,
-        "at_ms": now_ms,
-        "slot": slot,
-        "event": event,
-        "old_state": old_state,
-        "new_state": new_state,
-        "code": code,
-        "detail": detail,
-    }
-    conn.execute(insert(journal), values)
+    append(
+        conn,
+        journal,
+        request_id=request_id,
+        at_ms=now_ms,
+        slot=slot,
+        event=event,
+        old_state=old_state,
+        new_state=new_state,
+        code=code,
+        detail=detail,
+    )
 
 
 def note_once(

@@ -8,9 +8,9 @@ could be made a second time, and would be paid for a second time.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, update
 
 from oracle.core.settlement import DEAD
 from oracle.store.errors import LEASE_LOST
@@ -21,6 +21,8 @@ from oracle.store.schema import signatures as s
 from oracle.store.sql import insert_new
 
 DONE = (RecordingState.ENDED, RecordingState.FAILED)
+
+_BY_ADDRESS: Final = select(t).where(t.c.address == bindparam("wanted_address"))
 
 
 def put(
@@ -71,7 +73,7 @@ def put(
 
 
 def find(conn: Connection, address: str) -> RecordingRow | None:
-    row = conn.execute(select(t).where(t.c.address == address)).one_or_none()
+    row = conn.execute(_BY_ADDRESS, {"wanted_address": address}).one_or_none()
     return None if row is None else RecordingRow(*row)
 
 

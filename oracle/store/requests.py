@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, case, func, or_, select, update
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Update, bindparam, case, func, or_, select, update
 
 from oracle.core import lifecycle
 from oracle.core.lifecycle import ENDED, State
@@ -29,22 +29,42 @@ _RELEASED: Final = {"lease_owner": None, "lease_until_ms": None}
 _GUARDED: Final = frozenset({"id", "address", "created_slot", "state", "lease_owner", "lease_until_ms", "fence"})
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
-_HELD: Final = (
-    update(t)
-    .where(
-        t.c.id == bindparam("held_id"),
-        t.c.fence == bindparam("held_fence"),
-        t.c.lease_owner == bindparam("held_by"),
-        t.c.state == bindparam("held_state"),
-    )
-    .returning(t)
+_BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
+_BY_KEY: Final = select(t).where(
+    t.c.address == bindparam("wanted_address"), t.c.created_slot == bindparam("wanted_slot")
 )
+_STATE_LOCKED: Final = select(t.c.state).where(t.c.id == bindparam("wanted_id")).with_for_update()
+_FACT: Final = update(t).where(t.c.id == bindparam("wanted_id")).returning(t)
+_FENCED_FACT: Final = _FACT.values(fence=t.c.fence + 1)
+_HELD: Final = update(t).where(
+    t.c.id == bindparam("held_id"),
+    t.c.fence == bindparam("held_fence"),
+    t.c.lease_owner == bindparam("held_by"),
+    t.c.state == bindparam("held_state"),
+)
+_HELD_AND_COUNTED: Final = _HELD.values(attempts_made=t.c.attempts_made + 1)
 _HELD_AND_WOKEN: Final = _HELD.values(
     # If the status has changed while the row was held, its holder decided on the old one, and the wake-up of `see`
     # would be lost without a trace.
     wake_at_ms=case(
         (t.c.chain_status != bindparam("held_chain_status"), bindparam("moved_at_ms", type_=BigInteger)),
         else_=bindparam("due_at_ms", type_=BigInteger),
+    )
+)
+_SEEN_AGAIN: Final = (
+    update(t)
+    .where(
+        t.c.address == bindparam("seen_address"),
+        t.c.created_slot == bindparam("seen_created_slot"),
+        t.c.chain_slot < bindparam("seen_slot"),
+    )
+    .values(
+        chain_slot=bindparam("seen_slot"),
+        chain_status=bindparam("seen_status"),
+        wake_at_ms=case(
+            (t.c.chain_status != bindparam("seen_status"), bindparam("seen_at", type_=BigInteger)),
+            else_=t.c.wake_at_ms,
+        ),
     )
 )
 
@@ -105,15 +125,8 @@ def see(
             conn, request_id, "seen", now_ms=now_ms, slot=chain_slot, new_state=state, code=code, detail=detail
         )
         return True
-    conn.execute(
-        update(t)
-        .where(t.c.address == address, t.c.created_slot == created_slot, t.c.chain_slot < chain_slot)
-        .values(
-            chain_slot=chain_slot,
-            chain_status=chain_status,
-            wake_at_ms=case((t.c.chain_status != chain_status, now_ms), else_=t.c.wake_at_ms),
-        )
-    )
+    again = {"seen_address": address, "seen_created_slot": created_slot, "seen_slot": chain_slot}
+    conn.execute(_SEEN_AGAIN, again | {"seen_status": chain_status, "seen_at": now_ms})
     return False
 
 
@@ -159,27 +172,23 @@ def move(
 ) -> RequestRow:
     """Put a held row into its next state, write `columns`, and release it; due at once unless `wake_at_ms` says later.
 
-    With `keep_lease` it stays held, and the row that is returned is the one to go on with.
+    With `keep_lease` it stays held, and the row that is returned, with what was written here, is the one to go on with.
 
     Raises ORC-CORE-001 where the lifecycle does not connect the states, ORC-STORE-016 where the row is not held.
     """
     lifecycle.check(row.state, new)
-    moved = _write(
-        conn,
-        _HELD_AND_WOKEN,
-        row,
-        held_chain_status=row.chain_status,
-        moved_at_ms=now_ms,
-        due_at_ms=now_ms if wake_at_ms is None else wake_at_ms,
-        state=new,
-        state_since_ms=now_ms,
-        retries=0,
+    written: dict[str, Any] = {
+        "state": new,
+        "state_since_ms": now_ms,
+        "retries": 0,
         **_last_error(code, detail),
         **({} if keep_lease else _RELEASED),
         **columns,
-    )
+    }
+    due_at_ms = now_ms if wake_at_ms is None else wake_at_ms
+    _write_and_wake(conn, row, written, now_ms=now_ms, due_at_ms=due_at_ms)
     _note_move(conn, row.id, row.state, new, now_ms=now_ms, slot=slot, event=event, code=code, detail=detail)
-    return moved
+    return replace(row, wake_at_ms=due_at_ms, **written)
 
 
 def postpone(
@@ -192,28 +201,18 @@ def postpone(
     detail: Any = None,
     count: bool = True,
     **columns: Any,
-) -> RequestRow:
+) -> None:
     """Leave a held row in its state until `wake_at_ms`, write `columns`, and release it.
 
     `count` adds to `retries`. The first failure with a code is journalled, its repetitions are not.
 
     Raises ORC-STORE-016 where the row is not held.
     """
-    postponed = _write(
-        conn,
-        _HELD_AND_WOKEN,
-        row,
-        held_chain_status=row.chain_status,
-        moved_at_ms=now_ms,
-        due_at_ms=wake_at_ms,
-        retries=row.retries + (1 if count else 0),
-        **_last_error(code, detail),
-        **_RELEASED,
-        **columns,
-    )
+    retries = row.retries + (1 if count else 0)
+    written = {"retries": retries, **_last_error(code, detail), **_RELEASED, **columns}
+    _write_and_wake(conn, row, written, now_ms=now_ms, due_at_ms=wake_at_ms)
     if code is not None and (code != row.error_code or row.retries == 0):
         journal.note(conn, row.id, "postponed", now_ms=now_ms, old_state=row.state, code=code, detail=detail)
-    return postponed
 
 
 def release(conn: Connection, row: RequestRow) -> None:
@@ -223,7 +222,8 @@ def release(conn: Connection, row: RequestRow) -> None:
 
 def renew(conn: Connection, row: RequestRow, now_ms: int, lease_ms: int) -> RequestRow:
     """Hold a row for longer. Raises ORC-STORE-016 where it is not held."""
-    return _write(conn, _HELD, row, lease_until_ms=now_ms + lease_ms)
+    _write(conn, _HELD, row, lease_until_ms=now_ms + lease_ms)
+    return replace(row, lease_until_ms=now_ms + lease_ms)
 
 
 def force(
@@ -244,7 +244,7 @@ def force(
     Raises ORC-CORE-001 where the lifecycle does not connect the states.
     """
     # Locked as it is read: another daemon may be writing the same fact.
-    old = conn.execute(select(t.c.state).where(t.c.id == request_id).with_for_update()).scalar()
+    old = conn.execute(_STATE_LOCKED, {"wanted_id": request_id}).scalar()
     if old is None:
         raise ROW_MISSING(f"request {request_id}")
     if old == new:
@@ -255,12 +255,11 @@ def force(
         "state_since_ms": now_ms,
         "wake_at_ms": now_ms if wake_at_ms is None else wake_at_ms,
         "retries": 0,
-        "fence": t.c.fence + 1,
         **_last_error(code, detail),
         **_RELEASED,
         **columns,
     }
-    row = conn.execute(update(t).where(t.c.id == request_id).values(values).returning(t)).one()
+    row = conn.execute(_FENCED_FACT, {"wanted_id": request_id} | values).one()
     _note_move(conn, request_id, old, new, now_ms=now_ms, slot=slot, event=event, code=code, detail=detail)
     return RequestRow(*row)
 
@@ -269,7 +268,7 @@ def amend(conn: Connection, request_id: int, **columns: Any) -> RequestRow:
     """Write a fact beside the state, such as `closed`, without a lease and whoever holds the row."""
     if protected := _GUARDED & columns.keys():
         raise ValueError(f"{', '.join(sorted(protected))}: only a move, a lease or a fact of the chain may change it")
-    row = conn.execute(update(t).where(t.c.id == request_id).values(**columns).returning(t)).one_or_none()
+    row = conn.execute(_FACT, {"wanted_id": request_id} | columns).one_or_none()
     if row is None:
         raise ROW_MISSING(f"request {request_id}")
     return RequestRow(*row)
@@ -280,11 +279,11 @@ def count_attempt(conn: Connection, row: RequestRow) -> None:
 
     Raises ORC-STORE-016 where it is not held.
     """
-    _write(conn, _HELD.values(attempts_made=t.c.attempts_made + 1), row)
+    _write(conn, _HELD_AND_COUNTED, row)
 
 
 def get(conn: Connection, address: str, created_slot: int) -> RequestRow | None:
-    return _one(conn, select(t).where(t.c.address == address, t.c.created_slot == created_slot))
+    return _one(conn, _BY_KEY, wanted_address=address, wanted_slot=created_slot)
 
 
 def latest(conn: Connection, address: str) -> RequestRow | None:
@@ -293,7 +292,7 @@ def latest(conn: Connection, address: str) -> RequestRow | None:
 
 
 def by_id(conn: Connection, request_id: int) -> RequestRow | None:
-    return _one(conn, select(t).where(t.c.id == request_id))
+    return _one(conn, _BY_ID, wanted_id=request_id)
 
 
 def by_ids(conn: Connection, request_ids: Collection[int]) -> dict[int, RequestRow]:
@@ -370,8 +369,8 @@ def next_wake_ms(conn: Connection, states: Collection[State]) -> int | None:
     return conn.execute(select(func.min(free_at)).where(t.c.state.in_(states))).scalar()
 
 
-def _one(conn: Connection, query: Select[Any]) -> RequestRow | None:
-    row = conn.execute(query).one_or_none()
+def _one(conn: Connection, query: Select[Any], **wanted: Any) -> RequestRow | None:
+    row = conn.execute(query, wanted).one_or_none()
     return None if row is None else RequestRow(*row)
 
 
@@ -379,14 +378,17 @@ def _unleased(now_ms: int) -> ColumnElement[bool]:
     return or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms)
 
 
-def _write(conn: Connection, statement: ReturningUpdate[Any], row: RequestRow, **values: Any) -> RequestRow:
+def _write_and_wake(conn: Connection, row: RequestRow, columns: dict[str, Any], *, now_ms: int, due_at_ms: int) -> None:
+    seen = {"held_chain_status": row.chain_status, "moved_at_ms": now_ms, "due_at_ms": due_at_ms}
+    _write(conn, _HELD_AND_WOKEN, row, **seen, **columns)
+
+
+def _write(conn: Connection, statement: Update, row: RequestRow, **values: Any) -> None:
     if row.lease_owner is None:
         raise LEASE_LOST(f"request {row.key} was not taken")
     held = {"held_id": row.id, "held_fence": row.fence, "held_by": row.lease_owner, "held_state": row.state}
-    written = conn.execute(statement, held | values).one_or_none()
-    if written is None:
+    if conn.execute(statement, held | values).rowcount != 1:
         raise LEASE_LOST(f"request {row.key}, fence {row.fence}")
-    return RequestRow(*written)
 
 
 def _last_error(code: str | None, detail: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from oracle.store.rows import InputRow as InputRow
 from oracle.store.rows import OutputRow as OutputRow
 from oracle.store.rows import ReceiptRow as ReceiptRow
 from oracle.store.schema import inputs, outputs, receipts, requests
-from oracle.store.sql import insert_new
+from oracle.store.sql import append, insert_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ def get_input(conn: Connection, sha256: str) -> InputRow | None:
     return None if row is None else InputRow(*row)
 
 
-def put_output(conn: Connection, sha256: str, content: bytes, *, media_type: str, now_ms: int) -> bool:
-    """Keep an output. True where it is new. Raises ValueError where the content has another hash."""
+def put_output(conn: Connection, sha256: str, content: bytes, *, media_type: str, now_ms: int) -> None:
+    """Keep an output. Raises ValueError where the content has another hash."""
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError("the content does not have the hash it is to be kept under")
     size = len(content)
     values = {"content": content, "path": None, "media_type": media_type, "bytes": size, "created_at_ms": now_ms}
-    return insert_new(conn, outputs, sha256=sha256, **values) is not None
+    append(conn, outputs, sha256=sha256, **values)
 
 
 def put_output_file(conn: Connection, sha256: str, path: str, *, size: int, media_type: str, now_ms: int) -> bool:
@@ -61,10 +61,9 @@ def get_output(conn: Connection, sha256: str) -> OutputRow | None:
     return None if row is None else OutputRow(*row)
 
 
-def put_receipt(conn: Connection, job_hash: str, content: bytes, *, request_id: int, now_ms: int) -> bool:
-    """Keep a receipt. True where it is new."""
-    values = {"content": content, "request_id": request_id, "created_at_ms": now_ms}
-    return insert_new(conn, receipts, job_hash=job_hash, **values) is not None
+def put_receipt(conn: Connection, job_hash: str, content: bytes, *, request_id: int, now_ms: int) -> None:
+    """Keep a receipt."""
+    append(conn, receipts, job_hash=job_hash, content=content, request_id=request_id, created_at_ms=now_ms)
 
 
 def get_receipt(conn: Connection, job_hash: str) -> ReceiptRow | None:

@@ -7,9 +7,11 @@ an effect while an earlier one may still land, whoever asks and whatever it beli
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, case, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, exists, func, insert, or_, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from oracle.core.settlement import DEAD, SignatureState
 from oracle.store.errors import LEASE_LOST, ROW_MISSING, SETTLEMENT_EXISTS, SIGNATURE_OPEN
@@ -25,6 +27,51 @@ OPEN_SIGNATURE: Final = (SignatureState.SIGNED, SignatureState.SENT, SignatureSt
 
 # A request is settled once, by either of the two; a signature of the one may still land when the other is made.
 _SETTLING: Final = (SettlementKind.RECORD, SettlementKind.REJECT)
+
+# Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
+_BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
+_LIVE_OF_REQUEST: Final = select(t).where(
+    t.c.state.in_(LIVE_SETTLEMENT), t.c.request_id == bindparam("wanted_id"), t.c.kind != SettlementKind.PURCHASE
+)
+_LIVE_PURCHASE: Final = select(t).where(
+    t.c.state.in_(LIVE_SETTLEMENT), t.c.attempt_id == bindparam("wanted_id"), t.c.kind == SettlementKind.PURCHASE
+)
+_MEMBERS: Final = (
+    select(t)
+    .join(m, m.c.settlement_id == t.c.id)
+    .where(m.c.signature_id == bindparam("wanted_id"))
+    .order_by(m.c.position)
+)
+_SIGNATURE_BY_ID: Final = select(s).where(s.c.id == bindparam("wanted_id"))
+_SIGNED: Final = insert(s).returning(s)
+_BECOME_SENT: Final = (
+    update(t)
+    .where(
+        t.c.id == bindparam("held_id"),
+        t.c.fence == bindparam("held_fence"),
+        t.c.state == SettlementState.PENDING,
+        t.c.lease_owner.is_not(None),
+    )
+    .values(state=SettlementState.SENT, lease_owner=None, lease_until_ms=None)
+    .returning(t)
+)
+_DECIDED: Final = (
+    update(t)
+    .where(
+        t.c.id == bindparam("wanted_id"),
+        or_(
+            t.c.state != SettlementState.FINALIZED, bindparam("new", type_=t.c.state.type) == SettlementState.FINALIZED
+        ),
+    )
+    .values(state=bindparam("new"), lease_owner=None, lease_until_ms=None, fence=t.c.fence + 1)
+    .returning(t)
+)
+_REOPENED: Final = (
+    update(t)
+    .where(t.c.id == bindparam("wanted_id"), t.c.state == SettlementState.LANDED)
+    .values(state=SettlementState.SENT)
+    .returning(t)
+)
 
 
 def intend(
@@ -106,29 +153,25 @@ def record_signature(
     """
     for settlement_id in settlement_ids:
         # First, for it locks the row: two daemons that sign for one intent meet here, and the second finds it sent.
-        _become_sent(conn, settlement_id, fences[settlement_id])
-        _assert_earlier_are_dead(conn, settlement_id)
-    signature_id = conn.execute(
-        insert(s)
-        .values(
-            signature=signature,
-            wire=wire,
-            blockhash=blockhash,
-            last_valid_block_height=last_valid_block_height,
-            signed_slot=signed_slot,
-            signed_at_ms=now_ms,
-            state=SignatureState.SIGNED,
-            fee_lamports=fee_lamports,
-        )
-        .returning(s.c.id)
-    ).scalar_one()
+        _assert_earlier_are_dead(conn, _become_sent(conn, settlement_id, fences[settlement_id]))
+    values = {
+        "signature": signature,
+        "wire": wire,
+        "blockhash": blockhash,
+        "last_valid_block_height": last_valid_block_height,
+        "signed_slot": signed_slot,
+        "signed_at_ms": now_ms,
+        "state": SignatureState.SIGNED,
+        "fee_lamports": fee_lamports,
+    }
+    written = SignatureRow(*conn.execute(_SIGNED, values).one())
     members = [
-        {"signature_id": signature_id, "settlement_id": settlement_id, "position": position}
+        {"signature_id": written.id, "settlement_id": settlement_id, "position": position}
         for position, settlement_id in enumerate(settlement_ids)
     ]
     if members:
         conn.execute(insert(m), members)
-    return signature_by_id(conn, signature_id)
+    return written
 
 
 def sent(conn: Connection, signature_id: int, now_ms: int) -> SignatureRow:
@@ -178,18 +221,7 @@ def resolve(
     new = SettlementState(state)
     if new in LIVE_SETTLEMENT:
         raise ValueError(f"{new} is no end")
-    return _write(
-        conn,
-        settlement_id,
-        t.c.state.in_({*SettlementState} - {SettlementState.FINALIZED} | {new}),
-        state=new,
-        error_code=code,
-        error_detail=detail,
-        wake_at_ms=now_ms,
-        lease_owner=None,
-        lease_until_ms=None,
-        fence=t.c.fence + 1,
-    )
+    return _write(conn, _DECIDED, settlement_id, new=new, error_code=code, error_detail=detail, wake_at_ms=now_ms)
 
 
 def reopen(conn: Connection, settlement_id: int, *, now_ms: int) -> SettlementRow:
@@ -200,9 +232,7 @@ def reopen(conn: Connection, settlement_id: int, *, now_ms: int) -> SettlementRo
     this = get(conn, settlement_id)
     if this.kind != SettlementKind.PURCHASE and live_of(conn, this.request_id) is not None:
         raise SETTLEMENT_EXISTS(f"request {this.request_id}, {this.kind} again")
-    return _write(
-        conn, settlement_id, t.c.state == SettlementState.LANDED, state=SettlementState.SENT, wake_at_ms=now_ms
-    )
+    return _write(conn, _REOPENED, settlement_id, wake_at_ms=now_ms)
 
 
 def release(
@@ -245,7 +275,7 @@ def release(
 
 
 def get(conn: Connection, settlement_id: int) -> SettlementRow:
-    row = conn.execute(select(t).where(t.c.id == settlement_id)).one_or_none()
+    row = conn.execute(_BY_ID, {"wanted_id": settlement_id}).one_or_none()
     if row is None:
         raise ROW_MISSING(f"settlement {settlement_id}")
     return SettlementRow(*row)
@@ -259,16 +289,16 @@ def of(conn: Connection, request_id: int) -> list[SettlementRow]:
 
 def live_of(conn: Connection, request_id: int) -> SettlementRow | None:
     """The pending or sent intent of a request; purchases do not count (see `live_purchase`)."""
-    return _live(conn, t.c.request_id == request_id, t.c.kind != SettlementKind.PURCHASE)
+    return _live(conn, _LIVE_OF_REQUEST, request_id)
 
 
 def live_purchase(conn: Connection, attempt_id: int) -> SettlementRow | None:
     """The pending or sent purchase of an attempt."""
-    return _live(conn, t.c.attempt_id == attempt_id, t.c.kind == SettlementKind.PURCHASE)
+    return _live(conn, _LIVE_PURCHASE, attempt_id)
 
 
 def signature_by_id(conn: Connection, signature_id: int) -> SignatureRow:
-    row = conn.execute(select(s).where(s.c.id == signature_id)).one_or_none()
+    row = conn.execute(_SIGNATURE_BY_ID, {"wanted_id": signature_id}).one_or_none()
     if row is None:
         raise ROW_MISSING(f"signature {signature_id}")
     return SignatureRow(*row)
@@ -283,8 +313,7 @@ def open_signatures(conn: Connection, operator: str) -> list[SignatureRow]:
 
 def members(conn: Connection, signature_id: int) -> list[SettlementRow]:
     """The intents of one transaction, in the order of its instructions."""
-    query = select(t).join(m, m.c.settlement_id == t.c.id).where(m.c.signature_id == signature_id)
-    return [SettlementRow(*row) for row in conn.execute(query.order_by(m.c.position))]
+    return [SettlementRow(*row) for row in conn.execute(_MEMBERS, {"wanted_id": signature_id})]
 
 
 def signatures_of(conn: Connection, settlement_id: int) -> list[SignatureRow]:
@@ -299,45 +328,45 @@ def next_wake_ms(conn: Connection) -> int | None:
     return conn.execute(select(func.min(free_at)).where(t.c.state == SettlementState.PENDING)).scalar()
 
 
-def _become_sent(conn: Connection, settlement_id: int, fence: int) -> None:
-    held = t.c.id == settlement_id, t.c.fence == fence, t.c.state == SettlementState.PENDING
-    became = conn.execute(
-        update(t)
-        .where(*held, t.c.lease_owner.is_not(None))
-        .values(state=SettlementState.SENT, lease_owner=None, lease_until_ms=None)
-    )
-    if became.rowcount != 1:
+def _become_sent(conn: Connection, settlement_id: int, fence: int) -> SettlementRow:
+    became = conn.execute(_BECOME_SENT, {"held_id": settlement_id, "held_fence": fence}).one_or_none()
+    if became is None:
         raise LEASE_LOST(f"settlement {settlement_id}, fence {fence}")
+    return SettlementRow(*became)
 
 
-def _assert_earlier_are_dead(conn: Connection, settlement_id: int) -> None:
-    this = get(conn, settlement_id)
-    if this.kind == SettlementKind.PURCHASE:
-        same_effect = t.c.attempt_id == this.attempt_id, t.c.kind == SettlementKind.PURCHASE
+def _assert_earlier_are_dead(conn: Connection, this: SettlementRow) -> None:
+    same = {"request_id": this.request_id, "attempt_id": this.attempt_id}
+    signature = conn.execute(_alive_for_the_same_effect(this.kind), same).scalar()
+    if signature is not None:
+        raise SIGNATURE_OPEN(f"settlement {this.id}: {signature}")
+
+
+@cache
+def _alive_for_the_same_effect(kind: SettlementKind) -> Select[tuple[str]]:
+    if kind == SettlementKind.PURCHASE:
+        same_effect = t.c.attempt_id == bindparam("attempt_id"), t.c.kind == SettlementKind.PURCHASE
     else:
-        kinds = _SETTLING if this.kind in _SETTLING else (this.kind,)
-        same_effect = t.c.request_id == this.request_id, t.c.kind.in_(kinds)
+        kinds = _SETTLING if kind in _SETTLING else (kind,)
+        same_effect = t.c.request_id == bindparam("request_id"), t.c.kind.in_(kinds)
     # A claim that has taken effect lapses, and is then claimed anew; every other effect is had once.
-    alive = s.c.state.in_(OPEN_SIGNATURE) if this.kind == SettlementKind.CLAIM else s.c.state.not_in(DEAD)
-    earlier = (
+    alive = s.c.state.in_(OPEN_SIGNATURE) if kind == SettlementKind.CLAIM else s.c.state.not_in(DEAD)
+    return (
         select(s.c.signature)
         .join(m, m.c.signature_id == s.c.id)
         .join(t, t.c.id == m.c.settlement_id)
         .where(*same_effect, alive)
         .limit(1)
     )
-    signature = conn.execute(earlier).scalar()
-    if signature is not None:
-        raise SIGNATURE_OPEN(f"settlement {settlement_id}: {signature}")
 
 
-def _live(conn: Connection, *conditions: ColumnElement[bool]) -> SettlementRow | None:
-    row = conn.execute(select(t).where(t.c.state.in_(LIVE_SETTLEMENT), *conditions)).one_or_none()
+def _live(conn: Connection, query: Select[Any], wanted_id: int) -> SettlementRow | None:
+    row = conn.execute(query, {"wanted_id": wanted_id}).one_or_none()
     return None if row is None else SettlementRow(*row)
 
 
-def _write(conn: Connection, settlement_id: int, condition: ColumnElement[bool], **values: Any) -> SettlementRow:
-    row = conn.execute(update(t).where(t.c.id == settlement_id, condition).values(**values).returning(t)).one_or_none()
+def _write(conn: Connection, statement: ReturningUpdate[Any], settlement_id: int, **values: Any) -> SettlementRow:
+    row = conn.execute(statement, {"wanted_id": settlement_id} | values).one_or_none()
     if row is None:
         raise ROW_MISSING(f"settlement {settlement_id} as it was")
     return SettlementRow(*row)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from store_world import see, sighting
 
 from oracle.core.errors import OracleError
-from oracle.store import marks, requests
+from oracle.store import journal, marks, requests
 from oracle.store.engine import Store
 from oracle.store.errors import CLOSED, REFUSED_BY_SCHEMA, STATEMENT_FAILED, VALUE_REFUSED
 
@@ -53,6 +53,28 @@ async def test_one_that_raises_does_not_fail_the_others(store: Store) -> None:
     assert raised == {17: "number 17", 40: "number 40"}
     assert await count_marks(store) == 48
     assert await store.read(lambda c: marks.get(c, "mark-17")) is None
+
+
+async def test_rows_that_go_in_at_the_end_of_a_group_go_in_once_and_not_for_one_that_raised(store: Store) -> None:
+    def write(conn: Connection, n: int) -> None:
+        journal.note(conn, None, f"event-{n}", now_ms=n)
+        if n == 7:
+            raise ValueError
+
+    writes = [store.write(lambda c, n=n: write(c, n)) for n in range(20)]  # type: ignore[misc]
+    await asyncio.gather(*writes, return_exceptions=True)
+    lines = await store.read(lambda c: journal.of(c, None))
+    assert [line.event for line in lines] == [f"event-{n}" for n in range(20) if n != 7]
+
+
+async def test_one_whose_last_rows_the_schema_refuses_does_not_fail_the_others(store: Store) -> None:
+    results = await asyncio.gather(
+        store.write(lambda c: journal.note(c, None, "good", now_ms=1)),
+        store.write(lambda c: journal.note(c, 99, "of no request", now_ms=1)),
+        return_exceptions=True,
+    )
+    assert [getattr(result, "error", None) for result in results] == [None, REFUSED_BY_SCHEMA]
+    assert [line.event for line in await store.read(lambda c: journal.newest(c))] == ["good"]
 
 
 async def test_one_that_the_schema_refuses_does_not_fail_the_others(store: Store) -> None:

@@ -65,10 +65,13 @@ async def test_an_output_is_kept_under_its_own_hash_only(store: Store) -> None:
 
 
 async def test_results_that_are_put_twice_are_there_once(store: Store) -> None:
-    for new in (True, False):
-        assert new is await store.write(
-            lambda c: results.put_output(c, HASH, ANSWER, media_type="text/plain", now_ms=NOW)
+    for media_type in ("text/plain", "text/html"):
+        await store.write(
+            lambda c, media_type=media_type: results.put_output(c, HASH, ANSWER, media_type=media_type, now_ms=NOW)  # type: ignore[misc]
         )
+    kept = await store.read(lambda c: results.get_output(c, HASH))
+    assert kept is not None
+    assert kept.media_type == "text/plain"
 
 
 async def test_the_first_content_of_an_input_stays(store: Store) -> None:
