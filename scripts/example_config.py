@@ -59,8 +59,19 @@ SAMPLES: Mapping[str, Any] = {
     "endpoint": "https://web-context.example",
     "provider": "openai",
     "model": "gpt-4o-mini",
+    "gateway.queue": "11111111111111111111111111111111",
+    "gateway.keypair": "gateway-keypair.json",
+    "gateway.keypair_env": "ORACLE_GATEWAY_KEYPAIR",
+    "gateway.keypair_credential": "gateway-keypair",
+    "sha256": "2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90",
+    "key_file": "alice-key",
+    "key_env": "ORACLE_ALICE_KEY",
+    "tokens_per_day": 1_000_000,
+    "lamports_per_day": 10_000_000,
+    "models": ["gpt-4o-mini"],
 }
 MODEL = "gpt-4o-mini"
+CLIENT = "alice"
 
 
 def page() -> str:
@@ -106,28 +117,29 @@ def _section(name: str, model: Any, *, about: str | None = None, brackets: str =
     for option, field in sorted(model.model_fields.items(), key=lambda item: item[0] != "kind"):
         inner = _table_of(field.annotation)
         if inner is None:
-            lines.append(_option(option, field))
+            lines.append(_option(name, option, field))
         elif inner is not RouteSettings:
-            tables.append(_commented(_section(f'{name}.{option}."{MODEL}"', inner, about=field.description)))
+            table = CLIENT if option == "keys" else MODEL
+            tables.append(_commented(_section(f'{name}.{option}."{table}"', inner, about=field.description)))
     return "".join(lines) + "".join(f"\n{table}" for table in tables)
 
 
-def _option(name: str, field: FieldInfo) -> str:
+def _option(section: str, name: str, field: FieldInfo) -> str:
     description = "Which network this is." if name == "kind" else field.description
-    line = f"{name} = {_toml(_shown(name, field))}\n"
+    line = f"{name} = {_toml(_shown(section, name, field))}\n"
     if not field.is_required() and field.get_default(call_default_factory=True) is None:
         line = f"# {line}"
     return f"{_remark(description)}{line}"
 
 
-def _shown(name: str, field: FieldInfo) -> Any:
+def _shown(section: str, name: str, field: FieldInfo) -> Any:
     default = None if field.is_required() else field.get_default(call_default_factory=True)
-    return _sample(name, field) if default is None else default
+    return _sample(section, name, field) if default is None else default
 
 
-def _sample(name: str, field: FieldInfo) -> Any:
-    if name in SAMPLES:
-        return SAMPLES[name]
+def _sample(section: str, name: str, field: FieldInfo) -> Any:
+    if (sample := SAMPLES.get(f"{section}.{name}", SAMPLES.get(name))) is not None:
+        return sample
     annotation = next((a for a in get_args(field.annotation) if a is not type(None)), field.annotation)
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]

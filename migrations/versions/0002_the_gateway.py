@@ -116,6 +116,7 @@ def create_recordings() -> None:
         sa.Column("ttl_slots", sa.BigInteger(), nullable=False),
         sa.Column("output", sa.LargeBinary(), nullable=False),
         sa.Column("media_type", sa.Text(), nullable=False),
+        sa.Column("finish_reason", sa.Text(), nullable=False),
         sa.Column("model_run", sa.Text(), nullable=False),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_job_id", sa.Text(), nullable=False),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from oracle.cli import config, db, demo, doctor, inspect, list_, localnet, queue, run_, submit, verify
+from oracle.cli import config, db, demo, doctor, gateway, inspect, list_, localnet, queue, run_, submit, verify
 from oracle.cli.output import show_error
 from oracle.core.errors import OracleError
 
@@ -37,6 +37,7 @@ def _oracle(
 app.command("demo")(demo.demo)
 app.command("localnet")(localnet.localnet)
 app.command("run")(run_.run)
+app.command("gateway")(gateway.gateway)
 app.command("submit")(submit.submit)
 app.command("list")(list_.list_requests)
 app.command("inspect")(inspect.inspect)

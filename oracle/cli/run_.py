@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import AsyncExitStack
 
 import structlog
 
 from oracle.api.app import app
+from oracle.api.gateway.server import open_gateway
 from oracle.api.server import serving
 from oracle.cli.options import CONFIG, ConfigOption, configuration
 from oracle.config import Config
@@ -25,13 +27,16 @@ def run(config: ConfigOption = CONFIG) -> None:
     asyncio.run(run_daemon(checked))
 
 
-async def run_daemon(config: Config) -> None:
-    async with assembled(config) as daemon:
+async def run_daemon(config: Config, *, with_gateway: bool = False) -> None:
+    async with AsyncExitStack() as stack:
+        daemon = await stack.enter_async_context(assembled(config))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.stop)
-        async with serving(app(daemon.context), config.api.host, config.api.port) as url:
-            log.info("serving outputs and receipts", url=url, base_uri=config.operator.base_uri)
-            systemd.notify("READY=1")
-            await daemon.run()
-            systemd.notify("STOPPING=1")
+        url = await stack.enter_async_context(serving(app(daemon.context), config.api.host, config.api.port))
+        log.info("serving outputs and receipts", url=url, base_uri=config.operator.base_uri)
+        if with_gateway:
+            await stack.enter_async_context(open_gateway(daemon.context))
+        systemd.notify("READY=1")
+        await daemon.run()
+        systemd.notify("STOPPING=1")

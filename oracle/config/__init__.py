@@ -12,9 +12,21 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from oracle.config.errors import CONFIG_INVALID, CONFIG_MISSING, CONFIG_NOT_TOML
+from oracle.config.gateway import Gateway, GatewayKey
 from oracle.config.sections import Config, InputFetch, Log, Operator, Settlement
 
-__all__ = ["DEFAULT_PATH", "Config", "InputFetch", "Log", "Operator", "Settlement", "load", "parse"]
+__all__ = [
+    "DEFAULT_PATH",
+    "Config",
+    "Gateway",
+    "GatewayKey",
+    "InputFetch",
+    "Log",
+    "Operator",
+    "Settlement",
+    "load",
+    "parse",
+]
 
 M = TypeVar("M", bound=BaseModel)
 DEFAULT_PATH: Final = Path("oracle.toml")
@@ -86,6 +98,9 @@ def _anchored(config: Config, base: Path) -> Config:
             "providers": {name: _with_paths(provider, base) for name, provider in config.providers.items()},
             "sources": {name: _with_paths(source, base) for name, source in config.sources.items()},
             "database": config.database.model_copy(update={"url": url}),
+            "gateway": _with_paths(config.gateway, base).model_copy(
+                update={"keys": {name: _with_paths(key, base) for name, key in config.gateway.keys.items()}}
+            ),
         }
     )
 

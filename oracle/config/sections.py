@@ -10,8 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, Field, SecretStr, model_validator
 
+from oracle.config.gateway import Gateway
+from oracle.config.section import STRICT
 from oracle.config.sources import Sources
 from oracle.config.values import Address, Addresses, BaseUri, DatabaseUrl, GenesisHash, SocketUrl, WebUrl
 from oracle.core.policy import Terms
@@ -21,16 +23,7 @@ from oracle.providers.registry import ProviderSettings
 
 
 class _Section(BaseModel):
-    # An unknown option is an error: a misspelt spending cap would otherwise be no cap at all. And TOML has types:
-    # `daily_budget_lamports = false` must not become a budget of nothing.
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = STRICT
 
 
 class Cluster(_Section):
@@ -243,6 +236,7 @@ class Config(_Section):
     settlement: Settlement = Settlement()
     daemon: Daemon = Daemon()
     log: Log = Log()
+    gateway: Gateway = Gateway()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Config:
@@ -254,6 +248,7 @@ class Config(_Section):
                     raise ValueError(f"models.{name}: no [providers.{route.provider}] section")
             if len({(route.provider, route.model) for route in model.routes}) < len(model.routes):
                 raise ValueError(f"models.{name}: two routes lead to the same model of the same provider")
+        self.gateway.check(self.models, self.operator.queues)
         return self
 
     def routes(self) -> dict[str, ModelRoutes]:

@@ -22,7 +22,7 @@ from oracle.pipeline.poll import handle_of
 from oracle.pipeline.refusals import BELL, header_of
 from oracle.pipeline.submit import CALL_SECONDS
 from oracle.store import attempts, duties, requests, results, settlements
-from oracle.store.rows import AttemptRow, RequestRow
+from oracle.store.rows import AttemptRow, GatewayJobRow, RequestRow
 from oracle.store.schema import AttemptState, SettlementKind
 
 log = structlog.get_logger(__name__)
@@ -185,7 +185,7 @@ async def cancel(context: Context, row: RequestRow, attempt: AttemptRow) -> None
 
 
 async def handle_to_cancel(
-    context: Context, provider: Compute, attempt: AttemptRow
+    context: Context, provider: Compute, attempt: AttemptRow | GatewayJobRow
 ) -> JobHandle | Absent | CannotTell | None:
     """The job of an attempt, which may have been bought without our hearing of it; None where it must be let go."""
     if attempt.job_id is not None:

@@ -34,7 +34,7 @@ from oracle.pipeline.answer import Answer, keep, receipt_of
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import UNKNOWN_PROVIDER
 from oracle.store import attempts, requests
-from oracle.store.rows import AttemptRow, RequestRow
+from oracle.store.rows import AttemptRow, GatewayJobRow, RequestRow
 
 log = structlog.get_logger(__name__)
 
@@ -303,6 +303,6 @@ async def unconfirmed(context: Context, row: RequestRow, attempt: AttemptRow, wh
     await context.write(write, State.COMPUTED)
 
 
-def handle_of(attempt: AttemptRow) -> JobHandle:
+def handle_of(attempt: AttemptRow | GatewayJobRow) -> JobHandle:
     assert attempt.job_id is not None
     return JobHandle(attempt.provider, attempt.job_id, attempt.job_detail or {})

@@ -269,6 +269,7 @@ class RecordingRow:
     ttl_slots: int
     output: bytes
     media_type: str
+    finish_reason: str
     model_run: str
     provider: str
     provider_job_id: str

@@ -433,6 +433,7 @@ recordings: Final = Table(
     Column("ttl_slots", BigInteger, nullable=False),
     Column("output", LargeBinary, nullable=False),
     Column("media_type", Text, nullable=False),
+    Column("finish_reason", Text, nullable=False),
     Column("model_run", Text, nullable=False),
     Column("provider", Text, nullable=False),
     Column("provider_job_id", Text, nullable=False),

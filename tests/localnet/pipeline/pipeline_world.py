@@ -135,6 +135,12 @@ def terms() -> QueueTerms:
 @pytest.fixture
 async def world(tmp_path: Path, terms: QueueTerms, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    async with open_world(tmp_path, terms) as world:
+        yield world
+
+
+@asynccontextmanager
+async def open_world(tmp_path: Path, terms: QueueTerms) -> AsyncIterator[World]:
     model = ScriptedOpenAI(words=6)
     async with network.running(slot_seconds=SLOT_SECONDS) as node, serve_emulator(model) as model_url:
         rpc = connect(node.rpc_url)

@@ -39,6 +39,7 @@ def put(conn: Connection, address: str = "address-1", call_id: str = "call-1", *
         "ttl_slots": 500,
         "output": b"42",
         "media_type": "text/plain",
+        "finish_reason": "stop",
         "model_run": "llama",
         "provider": "p",
         "provider_job_id": "job-1",
