@@ -252,4 +252,7 @@ class Source(Protocol):
 
     async def fetch(self, query: DataQuery) -> Dataset: ...
 
+    async def probe(self) -> str:
+        """Whether the network answers and takes the key, in a few words. Buys nothing."""
+
     async def close(self) -> None: ...

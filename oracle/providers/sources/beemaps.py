@@ -12,13 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from oracle.core.compute import Dataset
 from oracle.core.dataquery import FIELDS, PARAMETER_INVALID, RESOURCE_UNKNOWN, DataQuery, check_params, fields
 from oracle.core.errors import OracleError
 from oracle.providers import errors
-from oracle.providers.http import Http
+from oracle.providers.http import Answer, Http
 from oracle.providers.pricing import NO_RATES, Rates, usd_to_lamports
 from oracle.providers.sources import geo
 from oracle.providers.sources.normal import (
@@ -66,6 +66,7 @@ _FEATURES: Final = record(
 _FRAMES: Final = record(
     {"frames": each(record(FRAME, required=("timestamp", "sequence", "idx")))}, required=("frames",)
 )
+_BALANCE: Final = record({"balance": number(2)}, required=("balance",))
 _DAY: Final = re.compile(r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
 
 
@@ -112,13 +113,34 @@ class BeeMaps:
 
     async def fetch(self, query: DataQuery) -> Dataset:
         plan = plan_of(query, self._max_area_km2)
+        answer = await self._call("POST", plan.path, plan.body, plan.params, repeatable=False)
         try:
-            answer = await self._http.call(
-                "POST",
-                plan.path,
-                json=plan.body,
-                params={**plan.params, **self._key_params},
-                repeatable=False,
+            content = read(plan, self._http.json(answer, repeatable=False))
+            return dataset(content, f"{self._origin}/{plan.path}", self.max_bytes)
+        except Misfit as misfit:
+            raise self._http.unreadable(f"/{plan.path}: {misfit}", repeatable=False) from None
+
+    async def probe(self) -> str:
+        answer = await self._call("GET", "balance", None, {}, repeatable=True)
+        try:
+            credits = _BALANCE(self._http.json(answer, repeatable=True))["balance"]
+        except Misfit as misfit:
+            raise self._http.unreadable(f"/balance: {misfit}", repeatable=True) from None
+        return f"takes the key, balance {credits:,}"
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def _call(
+        self, method: Literal["GET", "POST"], path: str, body: Any, params: Mapping[str, str], *, repeatable: bool
+    ) -> Answer:
+        try:
+            return await self._http.call(
+                method,
+                path,
+                json=body,
+                params={**params, **self._key_params},
+                repeatable=repeatable,
                 seconds=self._seconds,
             )
         except OracleError as error:
@@ -126,14 +148,6 @@ class BeeMaps:
                 # A key that is wrong or missing is answered 403 and not 401 (§1.3).
                 raise errors.CREDENTIALS_REFUSED(error.detail) from None
             raise
-        try:
-            content = read(plan, self._http.json(answer, repeatable=False))
-            return dataset(content, f"{self._origin}/{plan.path}", self.max_bytes)
-        except Misfit as misfit:
-            raise self._http.unreadable(f"/{plan.path}: {misfit}", repeatable=False) from None
-
-    async def close(self) -> None:
-        await self._http.close()
 
 
 def plan_of(query: DataQuery, max_area_km2: float) -> Plan:

@@ -11,6 +11,7 @@ import orjson
 
 from oracle.core.compute import Dataset
 from oracle.core.dataquery import FIELDS, RESOURCE_UNKNOWN, DataQuery, check_params, whole
+from oracle.providers.errors import SETTINGS_INVALID
 from oracle.providers.sources.errors import DATA_NOT_FOUND, DATA_TOO_LARGE
 from oracle.providers.sources.normal import Misfit, dataset
 
@@ -36,6 +37,11 @@ class Files:
         jsonl = names[0].endswith(".jsonl")
         check_params(query, optional=(LIMIT, FIELDS) if jsonl else ())
         whole(query, LIMIT, least=1, most=MAX_RECORDS, default=MAX_RECORDS)
+
+    def probe(self) -> None:
+        """Raise ORC-PROVIDER-022 where the directory is set and is none."""
+        if self._directory is not None and not self._directory.is_dir():
+            raise SETTINGS_INVALID(f"{self._network}: files is not a directory")
 
     async def fetch(self, query: DataQuery) -> Dataset:
         """Raises ORC-DATA-004 where the file is not there, or is not what its name says."""

@@ -121,6 +121,11 @@ class Grass:
             documents = await web.page(query.get("url") or "", max_age)
         return dataset({"documents": only(documents, wanted)}, f"{web.origin}/{query.path[0]}", self.max_bytes)
 
+    async def probe(self) -> str:
+        """A call of the service may cost something, so it is not called."""
+        self._files.probe()
+        return "no network, but a service or files of yours" if self._web else "no network, but files of yours"
+
     async def close(self) -> None:
         if self._web is not None:
             await self._web.close()

@@ -169,6 +169,13 @@ class Helium:
         except Misfit as misfit:
             raise self._http.unreadable(f"{query.path[0]}: {misfit}", repeatable=True) from None
 
+    async def probe(self) -> str:
+        await self.fetch(DataQuery(self.name, ("network",), ((SUBNETWORK, SUBNETWORKS[0]),)))
+        if self._rpc is not None:
+            await self.fetch(DataQuery(self.name, ("supply", "HNT")))
+        self._files.probe()
+        return "answers, needs no key"
+
     async def close(self) -> None:
         await self._http.close()
         if self._rpc is not None:

@@ -110,6 +110,9 @@ class Weather:
     async def close(self) -> None:
         return None
 
+    async def probe(self) -> str:
+        return "rains"
+
     async def fetch(self, query: DataQuery) -> Dataset:
         self.asked += 1
         content = f"{query}: rain, reading {self.asked}".encode()

@@ -217,6 +217,12 @@ async def test_a_network_that_grows_without_end_is_not_followed() -> None:
             await source.fetch(parse(IOT))
 
 
+async def test_every_network_can_be_probed() -> None:
+    async with reading(Beemaps()) as beemaps, reading(Helium()) as helium:
+        assert await beemaps.probe() == "takes the key, balance 100,000"
+        assert await helium.probe() == "answers, needs no key"
+
+
 async def test_documents_are_searched_and_read() -> None:
     async with reading(Grass()) as source:
         found = await read(source, f"{KETTLE}&limit=2&fields=title")

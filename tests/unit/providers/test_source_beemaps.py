@@ -252,6 +252,16 @@ async def test_more_data_than_a_model_may_be_shown_is_refused() -> None:
     assert await fetched(Wire(answer(map_data(*many))), max_bytes=100_000)
 
 
+async def test_a_probe_tells_the_balance_and_buys_nothing() -> None:
+    wire = Wire(answer({"balance": 99_997.5}))
+    assert await built(wire).probe() == "takes the key, balance 99,997.5"
+    assert (wire.requests[0].method, wire.requests[0].url.path) == ("GET", "/api/developer/balance")
+    with pytest.raises(OracleError, match="ORC-PROVIDER-007"):
+        await built(Wire(answer({"error": "Forbidden"}, 403))).probe()
+    with pytest.raises(OracleError, match="ORC-PROVIDER-005"):
+        await built(Wire(answer({"credits": 1}))).probe()
+
+
 def test_a_key_is_needed_and_comes_from_one_place() -> None:
     with pytest.raises(OracleError, match="ORC-PROVIDER-022"):
         build("beemaps", {"kind": "beemaps"}, environ={})

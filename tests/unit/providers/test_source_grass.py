@@ -130,6 +130,15 @@ def test_there_is_no_grass_without_an_endpoint_or_files() -> None:
         built()
 
 
+async def test_a_probe_asks_for_nothing_that_might_cost(tmp_path: Path) -> None:
+    wire = Wire(answer({"documents": []}))
+    assert await built(wire, files=tmp_path).probe() == "no network, but a service or files of yours"
+    assert await built(files=tmp_path).probe() == "no network, but files of yours"
+    with pytest.raises(OracleError, match="files is not a directory"):
+        await built(files=tmp_path / "missing").probe()
+    assert wire.requests == []
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     directory = tmp_path / "files"
