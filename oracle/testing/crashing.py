@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from oracle.api.app import app
 from oracle.api.server import serving
@@ -35,15 +36,15 @@ class Life:
     """One life of a daemon. Everything here can be pickled, so that a process can be forked to live it.
 
     `crash_at` kills it, `record` is a file to which each point is appended when it is first reached. `clock_steps` are
-    `(seconds after the start, seconds)` by which its wall clock jumps. `constants` replaces numbers of modules, such as
-    `{"oracle.providers.nosana.compute.INDEX_LAG_SECONDS": 1.0}`: what takes minutes there would take them in a test.
+    `(seconds after the start, seconds)` by which its wall clock jumps. `replaced` are names with another value, such as
+    `("oracle.providers.nosana.compute.INDEX_LAG_SECONDS", 1.0)`: what takes minutes there would take them in a test.
     """
 
     config: Path
     crash_at: str | None = None
     record: Path | None = None
     clock_steps: Sequence[tuple[float, float]] = ()
-    constants: Sequence[tuple[str, float]] = ()
+    replaced: Sequence[tuple[str, Any]] = ()
 
 
 class SteppedClock(Clock):
@@ -60,9 +61,9 @@ class SteppedClock(Clock):
 
 def live(life: Life) -> Points:
     """Run the daemon as `oracle run` does, until SIGTERM or its crash. Returns the points that it reached."""
-    for name, value in life.constants:
-        module, _, constant = name.rpartition(".")
-        setattr(importlib.import_module(module), constant, value)
+    for path, value in life.replaced:
+        module, _, name = path.rpartition(".")
+        setattr(importlib.import_module(module), name, value)
     config = load(life.config)
     set_up(config.log)
     points = Points(_both(_crash(life.crash_at), _recorder(life.record)))

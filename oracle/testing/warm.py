@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+
+import anyio._backends._asyncio
+import uvicorn.lifespan.off
+import uvicorn.protocols.http.auto
+import uvicorn.protocols.websockets.auto
+
 from oracle.chain.program import idl, selfcheck
 from oracle.testing import crashing
 
-__all__ = ["crashing"]
+__all__ = ["anyio", "crashing", "uvicorn"]
 
 selfcheck.check(idl.built_in())
+
+# What is here for good need not be looked at by the collector of every child, which would copy all of it.
+gc.collect()
+gc.freeze()

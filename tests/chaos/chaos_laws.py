@@ -1,0 +1,127 @@
+"""The laws, asked of the chain's own history and of the providers' own books, never of the daemon."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from chaos_town import Asked, Oracle, Town
+from solders.pubkey import Pubkey
+from solders.transaction import VersionedTransaction
+
+from oracle.chain.program import idl
+from oracle.chain.program.events import (
+    Event,
+    InferenceRecorded,
+    RequestCancelled,
+    RequestClosed,
+    RequestExpired,
+    RequestRejected,
+    RequestSubmitted,
+    read_events,
+)
+from oracle.core.identity import idempotency_key
+from oracle.core.request import RequestKey, Status
+from oracle.localnet.chain import Chain
+
+_ENDS: dict[type[Event], Status] = {
+    InferenceRecorded: Status.FULFILLED,
+    RequestRejected: Status.REJECTED,
+    RequestExpired: Status.EXPIRED,
+    RequestCancelled: Status.CANCELLED,
+}
+PAID_JOBS = {"dear": 2, "leaky": 2, "gpu": 1}
+"""The most jobs that a request may cost, by model: docs/reliability.md, with `max_unconfirmed_purchases = 1`."""
+MOST_ATTEMPTS = 8
+
+
+@dataclass(slots=True)
+class History:
+    """What all transactions of the chain have done."""
+
+    ends: dict[Pubkey, list[Status]] = field(default_factory=dict)
+    closes: Counter[Pubkey] = field(default_factory=Counter)
+    fees_asked: dict[Pubkey, int] = field(default_factory=dict)
+    spent_lamports: Counter[Pubkey] = field(default_factory=Counter)
+    """Transaction fees, by payer."""
+    held_lamports: int = 0
+    """What lies in all accounts together."""
+
+
+def history(chain: Chain) -> History:
+    """Read from the ledger, on the chain's thread."""
+    found = History()
+    for record in chain.ledger.transactions_after(0):
+        payer = VersionedTransaction.from_bytes(record.wire).message.account_keys[0]
+        found.spent_lamports[payer] += record.meta["fee"]
+        if record.err is not None:
+            continue
+        for event in read_events(idl.program_id(), record.meta["logMessages"]):
+            if isinstance(event, RequestSubmitted):
+                found.fees_asked[event.request] = event.fee_lamports
+            elif isinstance(event, RequestClosed):
+                found.closes[event.request] += 1
+            elif (end := _ENDS.get(type(event))) is not None:
+                assert isinstance(event, InferenceRecorded | RequestRejected | RequestExpired | RequestCancelled)
+                found.ends.setdefault(event.request, []).append(end)
+    found.held_lamports = sum(account.lamports for _, account in chain.ledger.all_accounts(2**62))
+    return found
+
+
+async def broken_laws(town: Town, *, as_expected: bool) -> list[str]:
+    """Every breach in the town, in words. `as_expected`: each request must have had the end that was foreseen for it,
+    which holds after a single crash, but not in every storm."""
+    found = await town.node.call(history)
+    breaches = list(_money(town, found))
+    for oracle in town.oracles:
+        breaches += [f"{oracle.name}: {breach}" for breach in _of_oracle(oracle, found, as_expected=as_expected)]
+    return breaches
+
+
+def _money(town: Town, found: History) -> Iterator[str]:
+    burned = sum(found.spent_lamports.values())
+    if found.held_lamports + burned != town.minted_lamports:
+        yield f"{found.held_lamports} held and {burned} burned are not the {town.minted_lamports} that were made"
+
+
+def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator[str]:
+    for asked in oracle.asked:
+        ends = found.ends.get(asked.address, [])
+        if len(ends) != 1:
+            yield f"{asked.prompt}: {len(ends)} ends: {', '.join(end.name for end in ends)}"
+        elif as_expected and ends[0] not in asked.ends:
+            yield f"{asked.prompt}: ended {ends[0].name}, not {' or '.join(end.name for end in asked.ends)}"
+        if found.closes[asked.address] > 1:
+            yield f"{asked.prompt}: closed {found.closes[asked.address]} times"
+        if (jobs := paid_jobs(oracle, asked)) > PAID_JOBS.get(asked.model, jobs):
+            yield f"{asked.prompt}: {jobs} paid jobs"
+    yield from _books(oracle, found)
+
+
+def paid_jobs(oracle: Oracle, asked: Asked) -> int:
+    """How many jobs the provider's own books have for a request."""
+    if asked.model == "gpu":
+        keys = {
+            idempotency_key(RequestKey(str(asked.address), asked.created_slot), 0, number)
+            for number in range(1, MOST_ATTEMPTS)
+        }
+        jobs = oracle.nosana.books()["jobs"]
+        return sum(str(job["idempotency_key"]).rpartition(":")[0] in keys for job in jobs)
+    if asked.model in ("dear", "leaky"):
+        sent = oracle.town.models[asked.model].requests
+        return sum(body["messages"][-1]["content"] == asked.prompt for body in sent)
+    return 0
+
+
+def _books(oracle: Oracle, found: History) -> Iterator[str]:
+    """The daemon's ledger says what the chain says."""
+    booked = dict(oracle.select("SELECT kind, sum(lamports) FROM ledger GROUP BY kind"))
+    earned = sum(
+        found.fees_asked[asked.address] for asked in oracle.asked if found.ends.get(asked.address) == [Status.FULFILLED]
+    )
+    if booked.get("fee_earned", 0) != earned:
+        yield f"books {booked.get('fee_earned', 0)} lamports as earned, the chain paid {earned}"
+    spent = found.spent_lamports[oracle.operator.pubkey()] - oracle.other_fees_lamports
+    if -booked.get("tx_fee", 0) != spent:
+        yield f"books {-booked.get('tx_fee', 0)} lamports of transaction fees, the chain took {spent}"

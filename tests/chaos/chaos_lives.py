@@ -1,0 +1,75 @@
+"""Lives of a daemon in a scenario: recorded, or ended at a point and begun again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from chaos_scenarios import Scenario
+from chaos_town import Oracle, Town
+
+KILLED = -9
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A life to be ended: in which scenario, and at the how-manieth time that the point is reached."""
+
+    point: str
+    scenario: Scenario
+    nth: int = 1
+
+    def __str__(self) -> str:
+        return f"[{self.scenario.name}] {self.point}:{self.nth}"
+
+
+async def recorded(town: Town, scenario: Scenario, name: str) -> list[str]:
+    """The points that a scenario reaches, in their order."""
+    oracle = await town.oracle(name, queues=(scenario.queue,), **scenario.settings)
+    file = oracle.directory / "points"
+    script = await begun(oracle, scenario)
+    oracle.launch(record=file)
+    await script
+    await oracle.at_rest()
+    status = await oracle.daemon.stop()
+    assert status == 0, f"{scenario.name} stopped with {status}:\n{oracle.tail()}"
+    return file.read_text().splitlines()
+
+
+async def killed(town: Town, kill: Kill, name: str) -> bool:
+    """Live until the crash, start again without one, and wait until everything has ended.
+
+    False where the point was not reached. Raises `AssertionError` where not everything ends.
+    """
+    oracle = await town.oracle(name, queues=(kill.scenario.queue,), **kill.scenario.settings)
+    script = await begun(oracle, kill.scenario)
+    oracle.launch(crash_at=f"{kill.point}:{kill.nth}")
+    crashed = await crash(oracle, script)
+    if crashed:
+        oracle.launch()
+    await script
+    await oracle.at_rest()
+    await oracle.daemon.kill()
+    return crashed
+
+
+async def begun(oracle: Oracle, scenario: Scenario) -> asyncio.Task[None]:
+    """Start the script, and bring the oracle to where the watched life begins."""
+    script = asyncio.create_task(scenario.play(oracle))
+    if scenario.crash_first:
+        oracle.launch(crash_at=scenario.crash_first)
+        assert await crash(oracle, script), f"{scenario.name}: the first crash did not come"
+    return script
+
+
+async def crash(oracle: Oracle, script: asyncio.Task[None]) -> bool:
+    """Wait for the crash; False where everything has ended without one."""
+    while True:
+        try:
+            status = await oracle.daemon.wait(0.2)
+        except TimeoutError:
+            if script.done() and not oracle.unfinished():
+                return False
+        else:
+            assert status == KILLED, f"{oracle.name} ended with {status}:\n{oracle.tail()}"
+            return True

@@ -1,0 +1,292 @@
+"""Lives that a request can have: what its requester, its network and its provider do, each as a script."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chaos_replaced import served_at
+from chaos_town import PATIENCE_SECONDS, TERMS, Asked, Oracle, terms
+from chaos_wait import until
+from solders.account import Account
+from solders.keypair import Keypair
+from solders.signature import Signature
+from solders.system_program import TransferParams, transfer
+from solders.transaction import VersionedTransaction
+
+from oracle.chain.program import idl, instructions, layout
+from oracle.chain.program.addresses import queue_address
+from oracle.core.request import Status, Uri
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scenario:
+    """`crash_first` names a point at which an earlier life has ended: what is watched is the life after it."""
+
+    play: Callable[[Oracle], Awaitable[None]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    crash_first: str | None = None
+    queue: str = "open"
+
+    @property
+    def name(self) -> str:
+        return self.play.__name__ + (f" interrupted {self.crash_first}" if self.crash_first else "")
+
+
+async def answered(oracle: Oracle) -> None:
+    """By a server of our own, which may be asked again."""
+    for _ in range(2):
+        await oracle.ask("free")
+
+
+async def paid(oracle: Oracle) -> None:
+    """By a provider that can neither repeat nor look up: an interrupted purchase is made again once, and not twice."""
+    await oracle.ask("dear", end=(Status.FULFILLED, Status.REJECTED))
+
+
+async def bought_on_nosana(oracle: Oracle) -> None:
+    await oracle.ask("gpu")
+
+
+async def claimed(oracle: Oracle) -> None:
+    await oracle.ask("free", queue="claims")
+
+
+async def rejected(oracle: Oracle) -> None:
+    """Nobody routes the model; and the one provider of another one refuses."""
+    await oracle.ask("nobody", end=(Status.REJECTED,))
+    await oracle.ask("broken", end=(Status.REJECTED,))
+
+
+async def fallen_back(oracle: Oracle) -> None:
+    await oracle.ask("shaky")
+
+
+async def closed(oracle: Oracle) -> None:
+    """After its retention."""
+    await oracle.ask("free", queue="brief")
+
+
+async def expired(oracle: Oracle) -> None:
+    """The fee is below what the operator takes, so nothing is done until the deadline has passed."""
+    await oracle.ask("free", fee_lamports=6_000, ttl_slots=30, end=(Status.EXPIRED,))
+
+
+async def fetched(oracle: Oracle) -> None:
+    """The input lies behind a URI."""
+    uri = f"https://inputs.example/{oracle.requester.pubkey()}"
+    await oracle.ask("free", content=Uri(uri, hashlib.sha256(served_at(uri)).digest()))
+
+
+async def timed_out(oracle: Oracle) -> None:
+    """The job is cancelled when it takes too long."""
+    await oracle.ask("tardy", end=(Status.REJECTED,))
+
+
+async def unconfirmed(oracle: Oracle) -> None:
+    """Every answer of a provider is lost that can neither repeat nor look up."""
+    await oracle.ask("leaky", end=(Status.REJECTED,))
+
+
+async def answer_lost(oracle: Oracle) -> None:
+    """Nosana sells the job, and its answer does not arrive: nor when it is asked for again."""
+    oracle.nosana.faults.add("lose_answer", on="POST /jobs/list", count=2)
+    await oracle.ask("gpu")
+
+
+async def retried(oracle: Oracle) -> None:
+    """A provider is out of order when it is asked for a quote."""
+    oracle.nosana.faults.add("error", on="GET /markets", status=503, count=1)
+    await oracle.ask("gpu")
+
+
+async def orphaned(oracle: Oracle) -> None:
+    """The requester cancels under a job that is running, as it may once the lease has lapsed."""
+    asked = await running_on_a_lapsed_lease(oracle)
+    await cancel(oracle, asked)
+
+
+async def vanished(oracle: Oracle) -> None:
+    """It cancels and closes at once: the account is gone before anybody has read how it ended."""
+    asked = await running_on_a_lapsed_lease(oracle)
+    close = instructions.close_request(
+        idl.program_id(),
+        request=asked.address,
+        refund_to=oracle.requester.pubkey(),
+        closer=oracle.requester.pubkey(),
+    )
+    await cancel(oracle, asked, close)
+
+
+async def beaten(oracle: Oracle) -> None:
+    """A transaction lands late and fails, because the requester has cancelled meanwhile."""
+    network = Late(slots=12)
+    oracle.town.deliveries[oracle.operator.pubkey()] = network
+    asked = await oracle.ask("free", queue="claims", end=(Status.CANCELLED,))
+
+    async def on_its_way() -> bool:
+        return network.seen is not None
+
+    await until(on_its_way, "the claim to be sent", PATIENCE_SECONDS)
+    await cancel(oracle, asked)
+
+
+async def overtaken(oracle: Oracle) -> None:
+    """The requester cancels while the claim waits for company, so that its simulation is refused."""
+    asked = await oracle.ask("free", queue="claims", end=(Status.CANCELLED,))
+    await intended(oracle, "claim")
+    await cancel(oracle, asked)
+
+
+async def contested(oracle: Oracle) -> None:
+    """Another operator claims first, and lets its lease lapse."""
+    rival = Keypair()
+    await oracle.town.fund(rival.pubkey())
+    queue = oracle.queue("hasty")
+    step = instructions.add_operator(
+        idl.program_id(), queue=queue, authority=oracle.operator.pubkey(), operator_key=rival.pubkey(), uri="http://r"
+    )
+    await oracle.pay_for(step)
+    asked = await oracle.ask("free", queue="hasty")
+    await intended(oracle, "claim")
+    claim = instructions.claim_request(
+        idl.program_id(),
+        request=asked.address,
+        operator_key=rival.pubkey(),
+        operator=instructions.operator_address(idl.program_id(), queue, rival.pubkey()),
+        queue=queue,
+    )
+    await oracle.town.transact([claim], rival)
+
+
+async def overdue(oracle: Oracle) -> None:
+    """The answer is there, but too close to the deadline to be signed for."""
+    await oracle.ask("free", ttl_slots=80, end=(Status.EXPIRED,))
+
+
+async def broke(oracle: Oracle) -> None:
+    """The operator's wallet is empty until somebody fills it."""
+    key = oracle.operator.pubkey()
+    held = (await oracle.town.node.call(lambda chain: chain.account(key))).lamports  # type: ignore[union-attr]
+    everything = TransferParams(from_pubkey=key, to_pubkey=oracle.requester.pubkey(), lamports=held - 5_000)
+    await oracle.pay_for(transfer(everything))
+    await oracle.ask("free")
+
+    async def noticed() -> bool:
+        return bool(oracle.select("SELECT 1 FROM settlements WHERE error_code IS NOT NULL"))
+
+    await until(noticed, "the empty wallet to be noticed", PATIENCE_SECONDS)
+    await oracle.town.fund(key)
+
+
+async def strange(oracle: Oracle) -> None:
+    """A stranger's queue names our key, and an account of ours makes no sense."""
+    stranger = oracle.requester
+    queue = queue_address(idl.program_id(), stranger.pubkey(), "strange")
+    steps = [
+        instructions.create_queue(
+            idl.program_id(), authority=stranger.pubkey(), name="strange", terms=terms(**TERMS["open"])
+        ),
+        instructions.add_operator(
+            idl.program_id(),
+            queue=queue,
+            authority=stranger.pubkey(),
+            operator_key=oracle.operator.pubkey(),
+            uri="http://s",
+        ),
+    ]
+    await oracle.town.transact(steps, stranger)
+    garbage = layout.REQUEST_DISCRIMINATOR + b"\xff" * 8 + bytes(oracle.queue("open")) + b"\xff" * 600
+    await oracle.town.place(Keypair().pubkey(), Account(10_000_000, garbage, idl.program_id()))
+    await oracle.ask("free")
+
+
+async def lost(oracle: Oracle) -> None:
+    """The network loses the first transaction for good: it is signed anew once it is proven dead."""
+    oracle.town.deliveries[oracle.operator.pubkey()] = FirstLost()
+    await oracle.ask("free")
+
+
+async def running_on_a_lapsed_lease(oracle: Oracle) -> Asked:
+    asked = await oracle.ask("stuck", queue="hasty", end=(Status.CANCELLED,))
+
+    async def lapsed() -> bool:
+        header = await oracle.header(asked)
+        assert header is not None
+        bought = bool(oracle.select("SELECT 1 FROM attempts WHERE state IN ('unknown', 'running')"))
+        slot = await oracle.town.slot()
+        return bought and header.status is Status.CLAIMED and slot > header.claim_expires_slot
+
+    await until(lapsed, "the lease to lapse", PATIENCE_SECONDS)
+    return asked
+
+
+async def intended(oracle: Oracle, kind: str) -> None:
+    async def look() -> bool:
+        return bool(oracle.select(f"SELECT 1 FROM settlements WHERE kind = '{kind}'"))
+
+    await until(look, f"an intent to {kind}", PATIENCE_SECONDS)
+
+
+async def cancel(oracle: Oracle, asked: Asked, *more: Any) -> None:
+    step = instructions.cancel_request(idl.program_id(), request=asked.address, requester=oracle.requester.pubkey())
+    await oracle.town.transact([step, *more], oracle.requester)
+
+
+@dataclass(slots=True)
+class Late:
+    """Lets a transaction land so many slots late."""
+
+    slots: int
+    seen: Signature | None = None
+
+    def __call__(self, tx: VersionedTransaction) -> int | None:
+        self.seen = tx.signatures[0]
+        return self.slots
+
+
+@dataclass(slots=True)
+class FirstLost:
+    """Loses one transaction, however often it is sent."""
+
+    first: Signature | None = None
+
+    def __call__(self, tx: VersionedTransaction) -> int | None:
+        self.first = self.first or tx.signatures[0]
+        return None if tx.signatures[0] == self.first else 0
+
+
+_PATIENT: Mapping[str, Any] = {"settlement": {"flush_window_seconds": 0.7}}
+
+SCENARIOS = (
+    Scenario(answered),
+    Scenario(claimed, queue="claims"),
+    Scenario(paid),
+    Scenario(rejected),
+    Scenario(fallen_back),
+    Scenario(fetched),
+    Scenario(bought_on_nosana),
+    Scenario(strange),
+    Scenario(retried),
+    Scenario(unconfirmed),
+    Scenario(expired),
+    Scenario(closed, queue="brief"),
+    Scenario(paid, crash_first="after http.POST dear /v1/chat/completions"),
+    Scenario(answered, crash_first="before http.POST free /v1/chat/completions"),
+    Scenario(bought_on_nosana, crash_first="after http.POST nosana /jobs/list"),
+    Scenario(bought_on_nosana, crash_first="before provider.submit nosana submit.call"),
+    Scenario(answered, crash_first="before rpc.sendTransaction settle.sign_and_send"),
+    Scenario(overtaken, queue="claims", settings=_PATIENT),
+    Scenario(broke, settings={"policy": {"simulate_before_buying": False}}),
+    Scenario(timed_out),
+    Scenario(answer_lost),
+    Scenario(overdue, settings={"settlement": {"flush_window_seconds": 4.0}}),
+    Scenario(beaten, queue="claims"),
+    Scenario(contested, queue="hasty", settings=_PATIENT),
+    Scenario(orphaned, queue="hasty"),
+    Scenario(vanished, queue="hasty"),
+    Scenario(lost),
+)
+"""The quickest first."""

@@ -1,0 +1,357 @@
+"""One chain and one set of providers, shared by many oracles: each with keys, queues, a database and a process."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from chaos_replaced import REPLACED
+from chaos_wait import until
+from solders.account import Account
+from solders.compute_budget import set_compute_unit_limit
+from solders.instruction import Instruction
+from solders.keypair import Keypair
+from solders.message import MessageV0
+from solders.pubkey import Pubkey
+from solders.transaction import VersionedTransaction
+
+from oracle.chain.program import idl, instructions
+from oracle.chain.program.addresses import queue_address, request_address
+from oracle.chain.program.body import encode_body
+from oracle.chain.program.layout import QueueTerms, decode_header
+from oracle.core.lifecycle import ENDED
+from oracle.core.request import Body, Header, Inline, Input, Params, Status
+from oracle.localnet import network
+from oracle.localnet.chain import Chain, Commitment
+from oracle.localnet.emulators.nosana import Account as Customer
+from oracle.localnet.emulators.nosana import Nosana
+from oracle.localnet.emulators.nosana.emulator import PIN_TOKEN
+from oracle.localnet.emulators.openai import Personality, ScriptedOpenAI
+from oracle.localnet.emulators.server import serve as serve_emulator
+from oracle.localnet.server import Node
+from oracle.testing.crashing import Life
+from oracle.testing.forked import ForkedDaemon
+
+SLOT_SECONDS = 0.03
+FUNDS_LAMPORTS = 100_000_000_000
+PATIENCE_SECONDS = 120.0
+"""Long, for a machine that is busy with other things."""
+
+LAMPORTS_PER_SIGNATURE = 5_000
+GPU_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+URI = "http://127.0.0.1:8787"
+
+TERMS: Mapping[str, Mapping[str, Any]] = {
+    "open": {},
+    "brief": {"retention_slots": 5},
+    "claims": {"claim_required": True},
+    "hasty": {"claim_required": True, "lease_slots": 20},
+}
+"""The queues of every oracle: `brief` closes its requests at once, the leases of `hasty` lapse soon."""
+
+
+def terms(**changes: Any) -> QueueTerms:
+    usual = {
+        "fee_floor_lamports": 5_000,
+        "min_deadline_slots": 5,
+        "max_deadline_slots": 1_000_000,
+        "lease_slots": 2_000,
+        "retention_slots": 1_000_000,
+        "max_body_len": 8_192,
+        "max_output_cap": 1_024,
+        "claim_required": False,
+    }
+    return QueueTerms(**{**usual, **changes})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that is on chain."""
+
+    address: Pubkey
+    created_slot: int
+    queue: str
+    model: str
+    prompt: str
+    ends: tuple[Status, ...]
+    """How it may end, whatever crash comes in between."""
+
+
+@dataclass(slots=True)
+class Town:
+    """`minted_lamports` is all the money that was ever made here."""
+
+    node: Node
+    directory: Path
+    gpu_url: str
+    models: dict[str, ScriptedOpenAI]
+    providers: dict[str, dict[str, Any]]
+    minted_lamports: int
+    stack: AsyncExitStack
+    oracles: list[Oracle] = field(default_factory=list)
+    deliveries: dict[Pubkey, Callable[[VersionedTransaction], int | None]] = field(default_factory=dict)
+    """How the network treats the transactions of a fee payer."""
+
+    def deliver(self, tx: VersionedTransaction) -> int | None:
+        treat = self.deliveries.get(tx.message.account_keys[0])
+        return 0 if treat is None else treat(tx)
+
+    async def fund(self, address: Pubkey) -> None:
+        self.minted_lamports += FUNDS_LAMPORTS
+        await self.node.call(lambda chain: chain.fund(address, FUNDS_LAMPORTS))
+
+    async def slot(self) -> int:
+        return await self.node.call(lambda chain: chain.slot(Commitment.PROCESSED))
+
+    async def place(self, address: Pubkey, account: Account) -> None:
+        """Put an account on chain, whatever the rules."""
+        self.minted_lamports += account.lamports
+        await self.node.call(lambda chain: chain.set_account(address, account))
+
+    async def transact(self, steps: list[Instruction], *signers: Keypair) -> int:
+        """The slot in which it landed; the first signer pays."""
+
+        def send(chain: Chain) -> tuple[int, Any] | None:
+            budget = set_compute_unit_limit(200_000)
+            blockhash = chain.bank(Commitment.PROCESSED).blockhash
+            message = MessageV0.try_compile(signers[0].pubkey(), [budget, *steps], [], blockhash)
+            return chain.status(chain.submit(VersionedTransaction(message, list(signers))))
+
+        landed = await self.node.call(send)
+        assert landed is not None, "dropped"
+        slot, error = landed
+        assert error is None, error
+        return slot
+
+    async def oracle(self, name: str, *, queues: Sequence[str] = ("open",), **settings: Any) -> Oracle:
+        """An operator on queues of its own, with a requester beside it; its daemon is not started yet."""
+        # Nosana counts calls by address, and all oracles of this town would share one: each gets its own.
+        nosana = Nosana(self.gpu_url)
+        oracle = Oracle(self, name, nosana, Keypair(), Keypair(), self.directory / name.replace("/", "_"))
+        oracle.directory.mkdir()
+        for key in (oracle.operator, oracle.requester):
+            await self.fund(key.pubkey())
+        for queue in queues:
+            await oracle.pay_for(
+                instructions.create_queue(
+                    idl.program_id(), authority=oracle.operator.pubkey(), name=queue, terms=terms(**TERMS[queue])
+                ),
+                instructions.add_operator(
+                    idl.program_id(),
+                    queue=oracle.queue(queue),
+                    authority=oracle.operator.pubkey(),
+                    operator_key=oracle.operator.pubkey(),
+                    uri=URI,
+                ),
+            )
+        served = await self.stack.enter_async_context(serve_emulator(oracle.nosana))
+        oracle.write_config(queues, settings, served.url)
+        self.oracles.append(oracle)
+        return oracle
+
+
+@dataclass(slots=True)
+class Oracle:
+    """One operator, its daemon, its requester, and what was asked of it."""
+
+    town: Town
+    name: str
+    nosana: Nosana
+    operator: Keypair
+    requester: Keypair
+    directory: Path
+    asked: list[Asked] = field(default_factory=list)
+    other_fees_lamports: int = 0
+    """Fees of the operator's transactions that its daemon did not make."""
+    replaced: tuple[tuple[str, Any], ...] = REPLACED
+    daemon: ForkedDaemon = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.daemon = ForkedDaemon(self.directory / "daemon.log", self.directory)
+
+    @property
+    def database(self) -> Path:
+        return self.directory / "oracle.sqlite"
+
+    def queue(self, name: str) -> Pubkey:
+        return queue_address(idl.program_id(), self.operator.pubkey(), name)
+
+    async def pay_for(self, *steps: Instruction) -> None:
+        """A transaction of the operator's that is not its daemon's."""
+        self.other_fees_lamports += LAMPORTS_PER_SIGNATURE
+        await self.town.transact(list(steps), self.operator)
+
+    def write_config(self, queues: Sequence[str], changes: Mapping[str, Any], nosana_url: str) -> None:
+        keypair = self.directory / "operator.json"
+        keypair.write_text(self.operator.to_json())
+        keypair.chmod(0o600)
+        document = _settings(self, queues, nosana_url)
+        for section, values in changes.items():
+            document[section] = {**document.get(section, {}), **values}
+        (self.directory / "oracle.toml").write_text(tomlkit.dumps(document))
+
+    def launch(self, **life: Any) -> None:
+        """Start the daemon and return at once; `life` are fields of `Life`, such as `crash_at`."""
+        self.daemon.launch(Life(self.directory / "oracle.toml", replaced=self.replaced, **life))
+
+    async def ask(
+        self,
+        model: str,
+        *,
+        queue: str = "open",
+        fee_lamports: int = 400_000,
+        ttl_slots: int = 8_000,
+        end: tuple[Status, ...] = (Status.FULFILLED,),
+        content: Input | None = None,
+    ) -> Asked:
+        """Put a request on chain; no two have the same prompt."""
+        nonce = len(self.asked)
+        prompt = f"{self.name} asks {model} number {nonce}"
+        body = Body(model, Params(64), content or Inline(prompt.encode()))
+        key, place = self.requester, self.queue(queue)
+        step = instructions.submit_request(
+            idl.program_id(),
+            queue=place,
+            requester=key.pubkey(),
+            payer=key.pubkey(),
+            nonce=nonce,
+            fee_lamports=fee_lamports,
+            ttl_slots=ttl_slots,
+            output_cap=0,
+            body=body,
+        )
+        slot = await self.town.transact([step], key)
+        address = request_address(idl.program_id(), place, key.pubkey(), nonce, sha256(encode_body(body)).digest())
+        asked = Asked(address, slot, queue, model, prompt, end)
+        self.asked.append(asked)
+        return asked
+
+    async def header(self, asked: Asked) -> Header | None:
+        """What the open slot shows of the request; None once it is closed."""
+        account = await self.town.node.call(lambda chain: chain.account(asked.address))
+        return None if account is None or not account.data else decode_header(account.data)
+
+    def unfinished(self) -> list[str]:
+        """What the daemon's own database still has to do; nothing once every request is at rest for good."""
+        rows = self.select("SELECT address, state, closed, end_finalized FROM requests")
+        known = {address: (state, closed, final) for address, state, closed, final in rows}
+        left = []
+        for asked in self.asked:
+            state, closed, final = known.get(str(asked.address), ("unseen", 0, 0))
+            if state not in ENDED or not (closed or (final and asked.queue != "brief")):
+                left.append(f"{asked.address} of {asked.model} is {state}, closed {closed}, final {final}")
+        for table, states in (("attempts", LIVE_ATTEMPT), ("signatures", OPEN_SIGNATURE)):
+            for (found,) in self.select(f"SELECT state FROM {table} WHERE state IN ({states})"):
+                left.append(f"{table}: one is {found}")
+        return left
+
+    def select(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of the daemon's database; none where it does not exist yet."""
+        if not self.database.exists():
+            return []
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)
+        try:
+            return connection.execute(query).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []
+            raise
+        finally:
+            connection.close()
+
+    async def at_rest(self, seconds: float = PATIENCE_SECONDS) -> None:
+        """Until every request has ended for good, on chain and in the books."""
+
+        async def look() -> bool:
+            assert self.daemon.alive, f"the daemon is dead: {self.tail()}"
+            return not self.unfinished()
+
+        try:
+            await until(look, f"{self.name} at rest", seconds, pause_seconds=0.1)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.unfinished()}\n{self.tail()}") from None
+
+    def tail(self) -> str:
+        log = self.directory / "daemon.log"
+        return log.read_text()[-3_000:] if log.exists() else "no log"
+
+
+LIVE_ATTEMPT = "'intended', 'unknown', 'running'"
+OPEN_SIGNATURE = "'signed', 'sent', 'confirmed'"
+
+
+def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[str, Any]:
+    providers = {name: dict(settings) for name, settings in oracle.town.providers.items()}
+    providers["nosana"] = {
+        "kind": "nosana",
+        "base_url": nosana_url,
+        "pinning_url": nosana_url,
+        "gateway_url": nosana_url,
+        "api_key": Customer().api_key,
+        "project": Customer().address,
+        "pinata_jwt": PIN_TOKEN,
+        "expected_seconds": 1.0,
+    }
+    route = {"model": "tiny", "timeout_seconds": 30}
+    return {
+        "cluster": {"rpc": [oracle.town.node.rpc_url], "scan_interval_seconds": 2.0},
+        "operator": {
+            "keypair": "operator.json",
+            "queues": [str(oracle.queue(name)) for name in queues],
+            "base_uri": URI,
+        },
+        "database": {"url": "sqlite:///oracle.sqlite"},
+        "api": {"port": 0},
+        "rates": {"sol_usd": "100", "nos_usd": "0.3"},
+        "policy": {"deadline_margin_seconds": 0.2},
+        "daemon": {"poll_interval_seconds": 0.1, "drain_seconds": 5},
+        "settlement": {"flush_window_seconds": 0.02, "poll_interval_seconds": 0.2, "resend_interval_seconds": 0.5},
+        "log": {"format": "json"},
+        "providers": providers,
+        "models": {
+            "free": {"routes": [{"provider": "free", **route}]},
+            "dear": {"routes": [{"provider": "dear", **route}]},
+            "gpu": {"routes": [{"provider": "nosana", "model": GPU_MODEL, "timeout_seconds": 60}]},
+            "leaky": {"routes": [{"provider": "leaky", **route}]},
+            "broken": {"routes": [{"provider": "broken", **route}]},
+            "shaky": {"routes": [{"provider": "broken", **route}, {"provider": "free", **route}]},
+            "stuck": {"routes": [{"provider": "stuck", **route}]},
+            "tardy": {"routes": [{"provider": "stuck", **route, "timeout_seconds": 1.0, "max_attempts": 1}]},
+        },
+    }
+
+
+@asynccontextmanager
+async def town(directory: Path, *, slot_seconds: float = SLOT_SECONDS) -> AsyncIterator[Town]:
+    """Chain and providers, served until the block ends."""
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(network.running(slot_seconds=slot_seconds))
+        models = {
+            name: ScriptedOpenAI(words=4, word_seconds=0.05) for name in ("free", "dear", "leaky", "broken", "stuck")
+        }
+        models["broken"].faults.add("error", status=400, text="no such thing", count=None)
+        models["leaky"].faults.add("lose_answer", count=None)
+        models["stuck"].faults.add("hang", count=None)
+        gpu = ScriptedOpenAI(Personality.VLLM, words=4)
+        urls = {name: (await stack.enter_async_context(serve_emulator(model))).url for name, model in models.items()}
+        models["gpu"] = gpu
+        gpu_url = (await stack.enter_async_context(serve_emulator(gpu))).url
+        chat = {"kind": "openai", "free": True, "max_concurrent_jobs": 64}
+        providers: dict[str, dict[str, Any]] = {name: {**chat, "base_url": f"{url}/v1"} for name, url in urls.items()}
+        price = {"input_usd_per_million_tokens": "1.0", "output_usd_per_million_tokens": "1.0"}
+        for name in ("dear", "leaky"):
+            providers[name] |= {"free": False, "model_prices": {"tiny": price}}
+        minted = await node.call(lambda chain: sum(account.lamports for _, account in chain.ledger.all_accounts(2**62)))
+        made = Town(node, directory, f"{gpu_url}/v1", models, providers, minted, stack)
+        await node.call(lambda chain: setattr(chain, "delivery", made.deliver))
+        try:
+            yield made
+        finally:
+            for oracle in made.oracles:
+                await oracle.daemon.kill()
