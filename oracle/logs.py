@@ -15,6 +15,7 @@ import structlog
 from solders.keypair import Keypair
 
 from oracle.config import Log
+from oracle.core.text import harmless
 
 HIDDEN: Final = "***"
 
@@ -26,8 +27,6 @@ _SECRET_NAMES = re.compile(
 # stands before the last @ is dropped, since a password may hold any character.
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]{0,20}://)(?:\S*@)?([^/\s?#@]+)(\S*)", re.IGNORECASE)
 _BEARER = re.compile(r"\b(Bearer|Basic) +[^\s'\"]+", re.IGNORECASE)
-# A text from outside could else forge a line of the log, or drive the terminal that shows it.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MANY_LINES: Final = ("exception", "stack")
 _PLAIN: Final = (bool, int, float, type(None))
 
@@ -82,16 +81,7 @@ def _cleaned_text(name: str, text: str) -> str:
     if "://" in text and name != "base_uri":
         text = _URL.sub(lambda url: f"{url[1]}{url[2]}{'/…' if url[3] not in ('', '/') else url[3]}", text)
     text = _BEARER.sub(rf"\1 {HIDDEN}", text)
-    if text.isprintable():
-        return text
-    kept = "\n\t" if name in _MANY_LINES else ""
-    # A lone surrogate, as JSON may hold one, could not be written at all.
-    text = text.encode(errors="replace").decode()
-    return _CONTROLS.sub(lambda found: found[0] if found[0] in kept else _escaped(found[0]), text)
-
-
-def _escaped(control: str) -> str:
-    return control.encode("unicode_escape").decode()
+    return harmless(text, keep="\n\t" if name in _MANY_LINES else "")
 
 
 def _renderer(settings: Log, stream: TextIO) -> Any:

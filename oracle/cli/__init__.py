@@ -6,6 +6,6 @@ from __future__ import annotations
 def main() -> None:
     """Entry point of the `oracle` script."""
     # Imported here: `oracle --version` and shell completion should not wait for the whole daemon to load.
-    from oracle.cli.app import run
+    from oracle.cli.app import app
 
-    run()
+    app()

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from oracle.cli import config, db, demo, doctor, gateway, inspect, list_, localnet, queue, run_, submit, verify
+from oracle.cli import close_, config, db, demo, doctor, gateway, inspect, list_, localnet, queue, run_, submit, verify
 from oracle.cli.output import show_error
 from oracle.core.errors import OracleError
 
+
+class _Coded(TyperGroup):
+    """Exit status: 0 done, 1 an error with a code or a "no", 2 wrong usage, 130 interrupted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except OracleError as error:
+            show_error(error, json=json)
+            raise typer.Exit(1) from None
+
+
 app = typer.Typer(
     name="oracle",
+    cls=_Coded,
     help="The inference oracle for Solana: paid requests on chain, answers from decentralised compute.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
@@ -42,18 +57,8 @@ app.command("submit")(submit.submit)
 app.command("list")(list_.list_requests)
 app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)
+app.command("close")(close_.close)
 app.command("doctor")(doctor.doctor)
 app.add_typer(queue.app, name="queue")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
-
-
-def run() -> None:
-    """Exit status: 0 done, 1 an error with a code, 2 wrong usage, 130 interrupted."""
-    try:
-        app(standalone_mode=True)
-    except OracleError as error:
-        show_error(error)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -1,4 +1,4 @@
-"""Shows the start-up checks, as `doctor`, `config check --rpc` and `run` make them."""
+"""Shows the checks that `doctor` and `config check --rpc` make."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import asdict
 import typer
 from rich.text import Text
 
-from oracle.cli.output import console, print_json
+from oracle.cli.output import print_json, say
+from oracle.core.text import harmless
 from oracle.pipeline.checks import CheckResult, Health
 
 _MARKS = {Health.OK: ("ok  ", "green"), Health.WARNING: ("warn", "yellow"), Health.FAILED: ("FAIL", "bold red")}
@@ -20,9 +21,10 @@ def show_checks(results: Sequence[CheckResult], json: bool) -> None:
     if json:
         print_json({"ok": not failed, "checks": [asdict(result) for result in results]})
     else:
+        width = max(len(result.name) for result in results)
         for result in results:
-            console.print(Text.assemble(_MARKS[result.health], f"  {result.name:<22} ", result.detail))
+            say(Text.assemble(_MARKS[result.health], f"  {harmless(result.name):<{width}}  ", harmless(result.detail)))
             if result.remedy:
-                console.print(Text(f"      {result.remedy}", style="dim"))
+                say(Text(f"{'':<{width + 8}}{harmless(result.remedy)}", style="dim"))
     if failed:
         raise typer.Exit(1)

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from oracle.cli.options import CONFIG, ConfigOption, configuration
-from oracle.cli.output import JsonOption, console, print_json
-from oracle.store import migrate
+from oracle.cli.output import JsonOption, print_json, say
 
 app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 UrlOption = Annotated[str | None, typer.Option("--url", help="Database URL, instead of the configuration's.")]
@@ -17,6 +16,9 @@ UrlOption = Annotated[str | None, typer.Option("--url", help="Database URL, inst
 @app.command("upgrade")
 def upgrade(config: ConfigOption = CONFIG, url: UrlOption = None, json: JsonOption = False) -> None:
     """Create the schema, or bring it to this release. Safe to run again; stop the daemon before."""
+    # Imported here: other commands need not wait for the database to load.
+    from oracle.store import migrate
+
     target = url or configuration(config).database.url
     before = migrate.current(target)
     migrate.upgrade(target)
@@ -24,19 +26,21 @@ def upgrade(config: ConfigOption = CONFIG, url: UrlOption = None, json: JsonOpti
     if json:
         print_json({"from": before, "to": after})
     elif before == after:
-        console.print(f"Already at {after}.")
+        say(f"The schema is at {after} already.")
     else:
-        console.print(f"Upgraded from {before or 'nothing'} to {after}.")
+        say(f"Upgraded the schema from {before or 'nothing'} to {after}.")
 
 
 @app.command("status")
 def status(config: ConfigOption = CONFIG, url: UrlOption = None, json: JsonOption = False) -> None:
     """Show the schema's revision, and the one this release needs."""
+    from oracle.store import migrate
+
     target = url or configuration(config).database.url
     now, head = migrate.current(target), migrate.head()
     if json:
         print_json({"current": now, "head": head, "ok": now == head})
     else:
-        console.print(f"at {now or 'nothing'}, this release needs {head}")
+        say(f"The schema is at {now or 'nothing'}, this release needs {head}.")
     if now != head:
         raise typer.Exit(1)

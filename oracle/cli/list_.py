@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oracle.cli.options import CONFIG, ConfigOption, configuration
-from oracle.cli.output import JsonOption, console, print_json, short, table
+from oracle.cli.output import JsonOption, console, print_json, say, short, table
 from oracle.core.lifecycle import State
-from oracle.store import requests
-from oracle.store.engine import Store
-from oracle.store.rows import RequestRow
+
+if TYPE_CHECKING:
+    from oracle.store.rows import RequestRow
 
 
 def list_requests(
@@ -27,17 +27,21 @@ def list_requests(
     if json:
         print_json([summary(row) for row in rows])
     elif not rows:
-        console.print("No requests.")
+        say("No requests.")
     else:
         cells = [
-            (short(row.address), row.created_slot, row.model, row.state, row.fee_lamports, row.error_code or "")
+            (short(row.address), row.created_slot, row.model, row.state, f"{row.fee_lamports:,}", row.error_code or "")
             for row in rows
         ]
-        columns = ("request", "slot", "model", "state", "fee", "last error")
-        console.print(table(None, columns, cells, right=("slot", "fee")))
+        columns = ("request", "slot", "model", "state", "fee (lamports)", "last error")
+        console.print(table(None, columns, cells, right=("slot", "fee (lamports)")))
 
 
 async def _read(url: str, states: list[State] | None, requester: str | None, limit: int) -> list[RequestRow]:
+    # Imported here: other commands need not wait for the database to load.
+    from oracle.store import requests
+    from oracle.store.engine import Store
+
     store = await Store.open(url)
     try:
         return await store.read(lambda c: requests.listing(c, states=states, requester=requester, limit=limit))
@@ -48,4 +52,4 @@ async def _read(url: str, states: list[State] | None, requester: str | None, lim
 def summary(row: RequestRow) -> dict[str, object]:
     """What of a row is told in JSON: all but the account's bytes and the lease."""
     hidden = {"account", "lease_owner", "lease_until_ms", "fence"}
-    return {name: getattr(row, name) for name in RequestRow.__slots__ if name not in hidden}
+    return {name: getattr(row, name) for name in type(row).__slots__ if name not in hidden}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 from solders.keypair import Keypair
 
 from oracle.chain.program import idl
 from oracle.chain.rpc.pool import connect
-from oracle.cli.output import console, facts, print_json
+from oracle.cli.output import facts, print_json, say
 from oracle.client.requests import read_queue
 from oracle.core.errors import OracleError
 from oracle.localnet import network
@@ -37,12 +38,22 @@ async def run_localnet(directory: Path, port: int, slot_seconds: float, base_uri
             print_json(shown)
         else:
             facts("Localnet", shown)
-            console.print(
-                "\nThe wallet is the queue's authority and its operator. Ask with\n"
-                f'  oracle submit -q {queue} -k {shown["wallet"]} -u {node.rpc_url} -m MODEL "…"\n'
-                "once a daemon serves the queue (`oracle config init`, `oracle run`). Ctrl-C stops."
-            )
+            for line in _hints(shown):
+                say(line)
         await stopped.wait()
+
+
+def _hints(shown: Mapping[str, str]) -> tuple[str, ...]:
+    """What to do next, ready to be copied."""
+    at = f"-k {shown['wallet']} -u {shown['rpc']}"
+    return (
+        "",
+        "The wallet has money, and is the queue's authority and its operator. Serve the queue, in another terminal:",
+        f"  oracle config init {at} -q {shown['queue']} && oracle run",
+        "and ask:",
+        f'  oracle submit {at} -q {shown["queue"]} -m SmolLM2-135M-Instruct "What is the capital of Japan?"',
+        "Ctrl-C stops.",
+    )
 
 
 async def _queue(rpc_url: str, wallet: Keypair, base_uri: str) -> str:

@@ -14,14 +14,17 @@ from solders.pubkey import Pubkey
 from oracle.chain import signer
 from oracle.chain.program import idl
 from oracle.chain.rpc.client import Client
-from oracle.chain.rpc.pool import connect
+from oracle.chain.rpc.pool import EndpointConfig, Pool
+from oracle.cli.errors import WALLET_MISSING
 from oracle.config import DEFAULT_PATH, Config, load
+from oracle.core.errors import OracleError
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", envvar="ORACLE_CONFIG", help="Configuration file.", show_default=True)
 ]
 UrlOption = Annotated[
-    str, typer.Option("--url", "-u", envvar="ORACLE_RPC_URL", help="RPC endpoint of the cluster, or devnet or mainnet.")
+    str,
+    typer.Option("--url", "-u", envvar="ORACLE_RPC_URL", help="RPC endpoint, or localnet, devnet, testnet or mainnet."),
 ]
 KeypairOption = Annotated[
     Path, typer.Option("--keypair", "-k", envvar="ORACLE_KEYPAIR", help="Keypair file that signs and pays.")
@@ -29,6 +32,9 @@ KeypairOption = Annotated[
 ProgramOption = Annotated[
     str | None, typer.Option("--program", help="Program address, if not the one of the shipped IDL.")
 ]
+
+PATIENCE_SECONDS = 4.0
+"""With an endpoint that does not answer: a person waits, and may have mistyped it."""
 
 CONFIG = DEFAULT_PATH
 LOCALNET = "http://127.0.0.1:8899"
@@ -41,9 +47,14 @@ _NAMED = {
 }
 
 
+def endpoint(url: str) -> str:
+    """The RPC endpoint that is meant by a name, or by itself."""
+    return _NAMED.get(url, url)
+
+
 @asynccontextmanager
 async def cluster(url: str) -> AsyncIterator[Client]:
-    client = connect(_NAMED.get(url, url))
+    client = Pool([EndpointConfig(endpoint(url))], patience_seconds=PATIENCE_SECONDS).client
     try:
         yield client
     finally:
@@ -51,8 +62,13 @@ async def cluster(url: str) -> AsyncIterator[Client]:
 
 
 def keypair(path: Path) -> Keypair:
-    """The requester's or authority's own key. Raises ORC-SIGNER-001 … 003."""
-    return signer.read_keypair(path.expanduser())
+    """The requester's or authority's own key. Raises ORC-CLI-003 and ORC-SIGNER-002 or 003."""
+    try:
+        return signer.read_keypair(path.expanduser())
+    except OracleError as error:
+        if error.error is signer.KEY_MISSING:
+            raise WALLET_MISSING(error.detail) from None
+        raise
 
 
 def program(named: str | None) -> Pubkey:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -14,11 +15,22 @@ from rich.table import Table
 from rich.text import Text
 
 from oracle.core.errors import OracleError
+from oracle.core.text import harmless
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
-console = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+_PIPE_COLUMNS: Final = 200
+
+
+def _console(*, to_stderr: bool) -> Console:
+    is_terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
+    # A pipe has no width: what is folded there at eighty characters is lost to grep.
+    width = None if is_terminal or "COLUMNS" in os.environ else _PIPE_COLUMNS
+    return Console(stderr=to_stderr, highlight=False, width=width)
+
+
+console = _console(to_stderr=False)
+stderr = _console(to_stderr=True)
 
 
 def print_json(value: Any) -> None:
@@ -27,49 +39,58 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def show_error(error: OracleError) -> None:
+def show_error(error: OracleError, *, json: bool) -> None:
     """Code, what was met, why it happens and what to do: as JSON where the command was asked for JSON."""
     code = error.error
-    if "--json" in sys.argv:
-        sys.stderr.write(
-            orjson.dumps(
-                {
-                    "code": code.code,
-                    "error": code.title,
-                    "detail": error.detail,
-                    "cause": code.cause,
-                    "remedy": code.remedy,
-                }
-            ).decode()
-            + "\n"
-        )
+    if json:
+        document = {
+            "code": code.code,
+            "error": code.title,
+            "detail": error.detail,
+            "cause": code.cause,
+            "remedy": code.remedy,
+        }
+        sys.stderr.write(orjson.dumps(document).decode() + "\n")
         return
-    stderr.print(Text.assemble((f"{code.code}  ", "bold red"), (code.title, "bold")))
-    if error.detail:
-        stderr.print(Text(error.detail.strip("\n")))
-    stderr.print(Text.assemble(("why     ", "dim"), code.cause))
-    stderr.print(Text.assemble(("remedy  ", "dim"), code.remedy))
+    say(Text.assemble((code.code, "bold red"), f"  {code.title}"), to=stderr)
+    for line in error.detail.strip("\n").splitlines():
+        _labelled("", line.strip())
+    _labelled("why", code.cause)
+    _labelled("remedy", code.remedy)
+
+
+def _labelled(label: str, text: str) -> None:
+    """A label and a text beside it, which never runs below the label."""
+    indent = 8
+    text = harmless(text)
+    lines = textwrap.wrap(text, max(30, stderr.width - indent)) if stderr.is_terminal else [text]
+    for at, line in enumerate(lines):
+        say(Text.assemble((f"{'' if at else label:<{indent}}", "dim"), line), to=stderr)
+
+
+def say(what: str | Text, *, to: Console | None = None) -> None:
+    """One line. A long one is left to the terminal to fold, so that it is copied as one."""
+    (to or console).print(what, soft_wrap=True)
 
 
 def table(
     title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()
 ) -> Table:
     """A plain table; `right` names columns of numbers."""
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(harmless(str(cell))) for cell in row))
     return made
 
 
 def facts(title: str, values: Mapping[str, Any], to: Console | None = None) -> None:
     """Names and values, one a line."""
-    to = to or console
-    to.print(Text(title, style="bold"))
+    say(Text(title, style="bold"), to=to)
     width = max(map(len, values), default=0)
     for name, value in values.items():
-        to.print(Text.assemble((f"  {name:<{width}}  ", "dim"), str(value)))
+        say(Text.assemble((f"  {name:<{width}}  ", "dim"), harmless(str(value))), to=to)
 
 
 def lamports(amount: int | None) -> str:
@@ -82,7 +103,3 @@ def lamports(amount: int | None) -> str:
 def short(address: str) -> str:
     """An address cut for a narrow terminal; whole where there is room, and always in JSON."""
     return address if console.width >= 160 or not console.is_terminal else f"{address[:6]}…{address[-4:]}"
-
-
-def environment(name: str) -> str | None:
-    return os.environ.get(name) or None

@@ -1,8 +1,10 @@
-"""`oracle queue create | add-operator | remove-operator | show`: set up where requests are made."""
+"""`oracle queue create | show | add-operator | remove-operator | pause | resume`: set up where requests are made."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,13 +16,14 @@ from oracle.chain.program.addresses import operator_address, queue_address
 from oracle.chain.program.layout import QueueTerms
 from oracle.chain.rpc.client import Client
 from oracle.cli import options
+from oracle.cli.asking import slots_of
 from oracle.cli.options import KEYPAIR, LOCALNET, KeypairOption, ProgramOption, UrlOption
 from oracle.cli.output import JsonOption, facts, print_json
-from oracle.cli.submit import slots_of
 from oracle.client.requests import read_queue
 from oracle.client.transact import transact
 
 app = typer.Typer(help="Queues: where requests are made, and who may answer them.", no_args_is_help=True)
+Work = Callable[[Client, Pubkey, Keypair], Awaitable[dict[str, Any]]]
 QueueArgument = Annotated[str, typer.Argument(help="Address of the queue.")]
 
 
@@ -120,6 +123,45 @@ def remove_operator(
     _done("Operator removed", _run(work, url, keypair, program), json)
 
 
+@app.command("pause")
+def pause(
+    queue: QueueArgument,
+    url: UrlOption = LOCALNET,
+    keypair: KeypairOption = KEYPAIR,
+    program: ProgramOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take no more requests. Those that are open are answered, expired and closed as ever."""
+    _done("Queue paused", _run(_pausing(queue, True), url, keypair, program), json)
+
+
+@app.command("resume")
+def resume(
+    queue: QueueArgument,
+    url: UrlOption = LOCALNET,
+    keypair: KeypairOption = KEYPAIR,
+    program: ProgramOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take requests again."""
+    _done("Queue resumed", _run(_pausing(queue, False), url, keypair, program), json)
+
+
+def _pausing(queue: str, paused: bool) -> Work:
+    async def work(rpc: Client, program_id: Pubkey, authority: Keypair) -> dict[str, Any]:
+        address = options.address(queue, "QUEUE")
+        instruction = instructions.update_queue(
+            program_id,
+            queue=address,
+            authority=authority.pubkey(),
+            terms=(await read_queue(rpc, program_id, address)).terms,
+            paused=paused,
+        )
+        return {"queue": queue, "signature": str(await transact(rpc, [instruction], [authority]))}
+
+    return work
+
+
 @app.command("show")
 def show(
     queue: QueueArgument, url: UrlOption = LOCALNET, program: ProgramOption = None, json: JsonOption = False
@@ -141,11 +183,10 @@ def show(
     _done(f"Queue {queue}", asyncio.run(work()), json)
 
 
-def _run(work: Any, url: str, keypair: Any, program: str | None) -> dict[str, Any]:
+def _run(work: Work, url: str, keypair: Path, program: str | None) -> dict[str, Any]:
     async def run() -> dict[str, Any]:
         async with options.cluster(url) as rpc:
-            result: dict[str, Any] = await work(rpc, options.program(program), options.keypair(keypair))
-            return result
+            return await work(rpc, options.program(program), options.keypair(keypair))
 
     return asyncio.run(run())
 

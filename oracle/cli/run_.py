@@ -8,14 +8,9 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from oracle.api.app import app
-from oracle.api.gateway.server import open_gateway
-from oracle.api.server import serving
 from oracle.cli.options import CONFIG, ConfigOption, configuration
 from oracle.config import Config
 from oracle.logs import set_up
-from oracle.pipeline import systemd
-from oracle.pipeline.daemon import assembled
 
 log = structlog.get_logger(__name__)
 
@@ -28,15 +23,26 @@ def run(config: ConfigOption = CONFIG) -> None:
 
 
 async def run_daemon(config: Config, *, with_gateway: bool = False) -> None:
+    # Imported here: other commands need not wait for the whole daemon to load.
+    from oracle.api.app import app
+    from oracle.api.server import serving
+    from oracle.pipeline import systemd
+    from oracle.pipeline.daemon import assembled
+
     async with AsyncExitStack() as stack:
         daemon = await stack.enter_async_context(assembled(config))
-        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            systemd.notify("STOPPING=1")
+            daemon.stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, daemon.stop)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         url = await stack.enter_async_context(serving(app(daemon.context), config.api.host, config.api.port))
         log.info("serving outputs and receipts", url=url, base_uri=config.operator.base_uri)
         if with_gateway:
+            from oracle.api.gateway.server import open_gateway
+
             await stack.enter_async_context(open_gateway(daemon.context))
         systemd.notify("READY=1")
         await daemon.run()
-        systemd.notify("STOPPING=1")

@@ -13,10 +13,12 @@ from solana.rpc.commitment import Confirmed, Finalized
 from solders.pubkey import Pubkey
 
 from oracle.cli import options
+from oracle.cli.errors import FILE_NOT_WRITTEN
 from oracle.cli.options import LOCALNET, ProgramOption, UrlOption
-from oracle.cli.output import JsonOption, console, print_json
+from oracle.cli.output import JsonOption, print_json, say
 from oracle.client.verify import Verification
-from oracle.client.verify import verify as check
+from oracle.client.verify import verify as check_all
+from oracle.core.text import harmless
 
 
 def verify(
@@ -42,18 +44,27 @@ def verify(
             }
         )
     else:
-        for made in result.checks:
-            mark = ("yes", "green") if made.ok else ("NO ", "bold red")
-            console.print(Text.assemble(mark, f"  {made.name}", (f"  {made.detail}" if made.detail else "", "dim")))
-        verdict = ("verified", "bold green") if result.ok else ("NOT verified", "bold red")
-        console.print(Text.assemble("\n", verdict))
+        _show(result)
     if not result.ok:
         raise typer.Exit(1)
     if output is not None and result.output is not None:
-        output.write_bytes(result.output)
+        try:
+            output.write_bytes(result.output)
+        except OSError as error:
+            raise FILE_NOT_WRITTEN(f"{output}: {error.strerror}") from None
+
+
+def _show(result: Verification) -> None:
+    width = max(len(check.name) for check in result.checks)
+    for check in result.checks:
+        mark = ("yes", "green") if check.ok else ("NO ", "bold red")
+        say(Text.assemble(mark, f"  {check.name:<{width}}", (f"  {harmless(check.detail)}", "dim")))
+    verdict = ("verified", "bold green") if result.ok else ("NOT verified", "bold red")
+    say("")
+    say(Text.assemble(verdict))
 
 
 async def _verify(url: str, program_id: Pubkey, address: Pubkey, uri: str | None, finalized: bool) -> Verification:
     commitment = Finalized if finalized else Confirmed
     async with options.cluster(url) as rpc:
-        return await check(rpc, program_id, address, base_uri=uri, commitment=commitment)
+        return await check_all(rpc, program_id, address, base_uri=uri, commitment=commitment)

@@ -69,6 +69,12 @@ def _database(url: str) -> str:
     return url
 
 
+def without_secrets(url: str) -> str:
+    """A database URL as it may be shown: no user, no password, no query."""
+    scheme, _, rest = url.partition("://")
+    return url if scheme == "sqlite" else f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
 def _filled(value: object) -> object:
     """`${NAME}` becomes the environment variable: keys and passwords inside a URL need not stand in the file."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
+import httpx
 from solders.pubkey import Pubkey
 
 from oracle.chain.program import idl, layout, selfcheck
@@ -14,15 +17,22 @@ from oracle.chain.program.addresses import operator_address
 from oracle.chain.rpc.client import Client
 from oracle.chain.rpc.types import DataSlice
 from oracle.config import Config
+from oracle.config.sections import ModelSettings, RouteSettings
+from oracle.config.values import without_secrets
+from oracle.core.compute import Compute, Message, Quote, Task
 from oracle.core.errors import OracleError
 from oracle.pipeline import daemon
 from oracle.pipeline.errors import UNCONFIGURED_QUEUE
 from oracle.pipeline.queues import unconfigured_queues
 from oracle.providers import registry
+from oracle.providers.sources import registry as source_registry
 from oracle.store.engine import Store
 
-LOW_LAMPORTS = 10_000_000
-PROVIDER_SECONDS = 20.0
+LOW_LAMPORTS: Final = 10_000_000
+PROVIDER_SECONDS: Final = 20.0
+PROBE_SECONDS: Final = 5.0
+
+Outcome = Quote | OracleError
 
 
 class Health(StrEnum):
@@ -63,10 +73,14 @@ async def _all_of(config: Config) -> AsyncIterator[CheckResult]:
             yield result
     finally:
         await pool.close()
+    yield await _outputs(config)
+    outcomes: dict[RouteSettings, Outcome] = {}
     for name in config.providers:
-        yield await _provider(config, name)
+        yield await _provider(config, name, outcomes)
+    for name in config.sources:
+        yield await _source(config, name)
     for name, model in config.models.items():
-        yield _ok(f"model {name}", " then ".join(f"{route.provider}/{route.model}" for route in model.routes))
+        yield _model(name, model, outcomes)
     if not config.models:
         yield CheckResult("models", Health.FAILED, "no [models.NAME] section", "Add one, with at least one route.")
 
@@ -77,7 +91,7 @@ async def _database(config: Config) -> CheckResult:
         await store.close()
     except OracleError as error:
         return _failed("database", error)
-    return _ok("database", f"{config.database.url.split('@')[-1]}, schema at head")
+    return _ok("database", f"{without_secrets(config.database.url)}, schema up to date")
 
 
 async def _cluster(rpc: Client, config: Config, key: Pubkey | None) -> AsyncIterator[CheckResult]:
@@ -115,28 +129,28 @@ async def _cluster(rpc: Client, config: Config, key: Pubkey | None) -> AsyncIter
         if key is not None:
             for stranger in await unconfigured_queues(rpc, program_id, key, config):
                 yield CheckResult(
-                    f"queue {stranger}", Health.WARNING, UNCONFIGURED_QUEUE.title, UNCONFIGURED_QUEUE.remedy
+                    "queue", Health.WARNING, f"{stranger}: {UNCONFIGURED_QUEUE.title}", UNCONFIGURED_QUEUE.remedy
                 )
     except OracleError as error:
         yield _failed("cluster", error)
 
 
 async def _queue(rpc: Client, program_id: Pubkey, address: Pubkey, key: Pubkey | None, base_uri: str) -> CheckResult:
-    name = f"queue {address}"
+    name = "queue"
     try:
         account = (await rpc.get_account(address)).value
         if account is None or account.owner != program_id:
-            return CheckResult(name, Health.FAILED, "no such queue", "Correct operator.queues.")
+            return CheckResult(name, Health.FAILED, f"{address} is no queue", "Correct operator.queues.")
         queue = layout.decode_queue(account.data)
         if key is None:
-            return _ok(name, queue.name)
+            return _ok(name, f"{address} ({queue.name})")
         registered = (await rpc.get_account(operator_address(program_id, address, key))).value
         if registered is None:
             return CheckResult(
                 name,
                 Health.FAILED,
-                f"{key} is not an operator of it",
-                "Its authority adds it with `oracle queue add-operator`.",
+                f"{address} ({queue.name}): {key} is not an operator of it",
+                f"Its authority, {queue.authority}, adds it with `oracle queue add-operator`.",
             )
         operator = layout.decode_operator(registered.data)
     except OracleError as error:
@@ -145,41 +159,117 @@ async def _queue(rpc: Client, program_id: Pubkey, address: Pubkey, key: Pubkey |
         return CheckResult(
             name,
             Health.WARNING,
-            f"{queue.name}: the chain says outputs are at {operator.uri}",
+            f"{address} ({queue.name}): the chain says outputs are at {operator.uri}",
             f"Set operator.base_uri, or register {base_uri}: verifiers go where the chain says.",
         )
-    state = "paused" if queue.paused else "open"
-    return _ok(name, f"{queue.name}, {state}, claims {'required' if queue.terms.claim_required else 'not required'}")
+    claims = "required" if queue.terms.claim_required else "not required"
+    state = f"{address} ({queue.name}), claims {claims}, fee floor {queue.terms.fee_floor_lamports:,} lamports"
+    if queue.paused:
+        return CheckResult(
+            name, Health.WARNING, f"{state}, paused", "Its authority resumes it with `oracle queue resume`."
+        )
+    return _ok(name, state)
 
 
-async def _provider(config: Config, name: str) -> CheckResult:
+async def _outputs(config: Config) -> CheckResult:
+    """Where a daemon runs, the public finds it; where none does, it could listen."""
+    base_uri, host, port = config.operator.base_uri, config.api.host, config.api.port
+    try:
+        async with httpx.AsyncClient(timeout=PROBE_SECONDS) as http:
+            answer = await http.get(f"{base_uri.rstrip('/')}/livez")
+        if answer.status_code in (200, 503) and "problems" in answer.json():
+            return _ok("outputs", f"a daemon answers at {base_uri}")
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        pass
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+    except OSError as error:
+        return CheckResult(
+            "outputs",
+            Health.FAILED,
+            f"{host}:{port}: {error.strerror}; and no daemon answers at {base_uri}",
+            "Set api.host and api.port, or operator.base_uri: verifiers look for outputs there.",
+        )
+    return _ok("outputs", f"no daemon answers at {base_uri}; one can listen on {host}:{port}")
+
+
+async def _provider(config: Config, name: str, outcomes: dict[RouteSettings, Outcome]) -> CheckResult:
+    """Whether a provider answers, and at what price: a route that nobody can quote is never taken."""
     label = f"provider {name}"
+    routes = [route for model in config.models.values() for route in model.routes if route.provider == name]
     try:
         provider = registry.build(name, config.providers[name], rates=config.rates.of())
     except OracleError as error:
+        outcomes.update(dict.fromkeys(routes, error))
         return _failed(label, error)
     try:
         async with asyncio.timeout(PROVIDER_SECONDS):
             models = await provider.models()
             balance = await provider.balance()
+            for route in routes:
+                outcomes[route] = await _quote(provider, route)
     except OracleError as error:
         return _failed(label, error)
     except TimeoutError:
         return CheckResult(label, Health.FAILED, f"no answer in {PROVIDER_SECONDS:.0f} s", "Is its address right?")
     finally:
         await provider.close()
-    missing = [
-        route.model
-        for model in config.models.values()
-        for route in model.routes
-        if route.provider == name and models and route.model not in models
-    ]
     money = f", balance {balance.amount:g} {balance.unit}" if balance else ""
-    if missing:
-        return CheckResult(
-            label, Health.WARNING, f"does not list {', '.join(missing)}", "Correct the route, or ask the provider."
-        )
-    return _ok(label, f"reachable, {len(models)} models{money}")
+    if missing := sorted({route.model for route in routes if models and route.model not in models}):
+        detail = f"does not list {', '.join(missing)}{money}"
+        return CheckResult(label, Health.WARNING, detail, "Correct the route, or ask the provider.")
+    return _ok(label, f"answers, lists {len(models)} models{money}")
+
+
+async def _source(config: Config, name: str) -> CheckResult:
+    """Whether a data network answers and takes the key. Buys nothing."""
+    label = f"data network {name}"
+    try:
+        source = source_registry.build(name, config.sources[name], rates=config.rates.of())
+    except OracleError as error:
+        return _failed(label, error)
+    try:
+        async with asyncio.timeout(PROVIDER_SECONDS):
+            return _ok(label, await source.probe())
+    except OracleError as error:
+        return _failed(label, error)
+    except TimeoutError:
+        return CheckResult(label, Health.FAILED, f"no answer in {PROVIDER_SECONDS:.0f} s", "Is its address right?")
+    finally:
+        await source.close()
+
+
+async def _quote(provider: Compute, route: RouteSettings) -> Outcome:
+    task = Task(route.model, (Message("user", "Is this thing on?"),), max_output_tokens=256)
+    try:
+        return await provider.quote(task)
+    except OracleError as error:
+        return error
+
+
+def _model(name: str, model: ModelSettings, outcomes: Mapping[RouteSettings, Outcome]) -> CheckResult:
+    """Failed where no route can be taken, a warning where one of them cannot."""
+    shown, broken = [], []
+    for route in model.routes:
+        outcome = outcomes.get(route)
+        if isinstance(outcome, Quote):
+            shown.append(f"{route.provider} for {outcome.cost_lamports:,} lamports")
+        else:
+            shown.append(f"{route.provider} for nothing known")
+            broken.append(outcome)
+    detail = " then ".join(shown)
+    if not broken:
+        return _ok(f"model {name}", detail)
+    health = Health.FAILED if len(broken) == len(model.routes) else Health.WARNING
+    first = next((error for error in broken if error is not None), None)
+    return CheckResult(
+        f"model {name}",
+        health,
+        f"{detail}: {first}" if first else detail,
+        first.error.remedy if first else "Mend the provider.",
+    )
 
 
 def _ok(name: str, detail: str) -> CheckResult:

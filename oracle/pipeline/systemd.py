@@ -11,9 +11,9 @@ def notify(state: str) -> None:
     if not path:
         return
     address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(state.encode(), address)
-        except OSError:
-            # A supervisor that does not listen is no reason to stop working.
-            return
+    except OSError:
+        # A supervisor that does not listen is no reason to stop working.
+        return

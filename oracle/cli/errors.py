@@ -1,0 +1,36 @@
+"""Codes of the command line."""
+
+from __future__ import annotations
+
+from oracle.core.errors import ErrorCode
+
+FILE_EXISTS = ErrorCode(
+    "ORC-CLI-001",
+    "File exists",
+    "The file to be written is there already.",
+    "Name another file, or delete this one first: nothing is overwritten.",
+)
+REQUEST_UNKNOWN = ErrorCode(
+    "ORC-CLI-002",
+    "This database does not know the request",
+    "The operator's database has no row for the address.",
+    "Is it the right --config? `oracle verify` looks at the chain instead.",
+)
+WALLET_MISSING = ErrorCode(
+    "ORC-CLI-003",
+    "No wallet",
+    "The keypair file that signs and pays for this command does not exist or cannot be read.",
+    "Name one with --keypair or ORACLE_KEYPAIR. `solana-keygen new` makes one; `oracle localnet` has one with money.",
+)
+FILE_NOT_WRITTEN = ErrorCode(
+    "ORC-CLI-004",
+    "File cannot be written",
+    "The system refused to write the file.",
+    "Name another file with --output, or mend the directory's permissions.",
+)
+REQUEST_OPEN = ErrorCode(
+    "ORC-CLI-005",
+    "The request is still open",
+    "It may yet be answered: its deadline has not passed.",
+    "Wait for its deadline, and run the command again.",
+)
