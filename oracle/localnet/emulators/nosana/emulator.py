@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from oracle.localnet.emulators.faults import Fault, Faults, Wire, wire_kinds
 from oracle.localnet.emulators.nosana.accounts import Account
+from oracle.localnet.emulators.nosana.chain_host import ChainHost
 from oracle.localnet.emulators.nosana.deployments import Deployments
 from oracle.localnet.emulators.nosana.guard import Refused, refuse, unauthorized
 from oracle.localnet.emulators.nosana.host import JOB_KINDS, Hosts
@@ -34,6 +35,9 @@ PIN_TOKEN = "localnet-pinata"
 class Nosana:
     """Give it to `server.serve`. Jobs are run on the OpenAI-compatible server at `model_url`.
 
+    With an `rpc_url` a host works for the queues of that chain, too, where `genesis.place` has put the Jobs program;
+    `host_waits` says whether it stands in a queue before jobs come (`chain_host`).
+
     `models` maps the repository that a job names to that server's name for the model. With a `state_directory` the
     books survive a restart, and what had not ended goes on.
     """
@@ -50,6 +54,8 @@ class Nosana:
         state_directory: Path | None = None,
         now: Callable[[], float] = time.time,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
+        rpc_url: str | None = None,
+        host_waits: bool = False,
     ) -> None:
         self.faults = Faults(wire_kinds(("job", JOB_KINDS)))
         self._world = World(
@@ -66,6 +72,7 @@ class Nosana:
         self._writes = JobWrites(self._world, self._hosts)
         self._deployments = Deployments(self._world, self._hosts, self._writes)
         self._pin_token = pin_token
+        self._chain_host = None if rpc_url is None else ChainHost(self._world, rpc_url, waits=host_waits)
 
     def routes(self) -> ASGIApp:
         world = self._world
@@ -125,8 +132,12 @@ class Nosana:
 
     async def start(self) -> None:
         self._hosts.start()
+        if self._chain_host is not None:
+            self._chain_host.start()
 
     async def close(self) -> None:
+        if self._chain_host is not None:
+            await self._chain_host.close()
         await self._hosts.close()
         await self._world.models.close()
         self._world.records.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from oracle.localnet.emulators.nosana import index
 from oracle.localnet.emulators.nosana.definition import validate
 from oracle.localnet.emulators.nosana.flow import BLANK, Ending, Flow, Mishap, validation_error
 from oracle.localnet.emulators.nosana.jobs import Job, JobState
@@ -42,7 +43,7 @@ JOB_KINDS = (*JobFault, *Mishap)
 HOST = "2Zqh2jyHWKtqxGy4zMjicNRFq6EPa5JMkhxKTkyVP2yJ"
 """The address that every emulated host has (§7)."""
 
-_ENDED_EARLY: Mapping[str | None, Ending] = {
+ENDED_EARLY: Mapping[str | None, Ending] = {
     JobFault.HOST_SHUTS_DOWN: Ending.QUIT,
     JobFault.EXPIRES: Ending.EXPIRED,
 }
@@ -61,7 +62,7 @@ class Hosts:
     def start(self) -> None:
         """Takes up what has not ended; what had been running is run again."""
         for job in self._world.jobs:
-            if not job.state.ended and not job.delisted:
+            if not job.state.ended and not job.delisted and job.user_id != index.NOBODYS:
                 self.take(job)
 
     async def close(self) -> None:
@@ -142,7 +143,7 @@ class Hosts:
 
     def _flow(self, definition: dict[str, Any], fault: Mapping[str, Any]) -> Flow:
         world, kind = self._world, fault.get("kind")
-        mishap = Mishap.HANGS if kind in _ENDED_EARLY else Mishap(kind) if kind in set(Mishap) else None
+        mishap = Mishap.HANGS if kind in ENDED_EARLY else Mishap(kind) if kind in set(Mishap) else None
         return Flow(
             definition,
             world.models,
@@ -161,13 +162,13 @@ class Hosts:
     async def _watch(self, address: str, flow: Flow, work: asyncio.Task[None], kind: str | None) -> Ending | None:
         """Waits for the work, or for the job's deadline, which an extension may move meanwhile."""
         world = self._world
-        if kind in _ENDED_EARLY:
+        if kind in ENDED_EARLY:
             await flow.begun.wait()
             if kind == JobFault.EXPIRES:
                 job = _job(world, address)
                 earlier = world.now() - job.timeout_seconds
                 world.jobs.change(address, time_start=earlier, listed_at=min(earlier, job.listed_at))
-            return _ENDED_EARLY[kind]
+            return ENDED_EARLY[kind]
         while (left := _job(world, address).deadline - world.now()) > 0:
             # `now` is not asyncio's clock, and the deadline may move: look again now and then.
             done, _ = await asyncio.wait({work}, timeout=min(left, 0.2))

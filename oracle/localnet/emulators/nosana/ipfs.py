@@ -32,6 +32,19 @@ def cid_of(document: bytes) -> str:
     return base58(_multihash(links + b"\x0a" + _varint(len(file)) + file))
 
 
+def cid_of_digest(digest: bytes) -> str:
+    """The CIDv0 that 32 bytes on chain stand for (§1.6)."""
+    return base58(b"\x12\x20" + digest)
+
+
+def digest_of(cid: str) -> bytes:
+    """The 32 bytes that stand for a CIDv0 on chain."""
+    number = 0
+    for character in cid:
+        number = number * 58 + _ALPHABET.index(character)
+    return number.to_bytes(34, "big")[2:]
+
+
 def is_cid(text: object) -> bool:
     """Whether this has the form of a CIDv0; a CIDv1 cannot be stored on chain."""
     return isinstance(text, str) and _CID_V0.fullmatch(text) is not None
