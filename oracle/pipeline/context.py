@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,6 +80,7 @@ class Context:
     bells: Bells = field(default_factory=Bells)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     restarts: dict[str, int] = field(default_factory=dict)
+    fetching: Counter[str] = field(default_factory=Counter)
     pulses: dict[str, float] = field(default_factory=dict)
     rehearsals: Batch[RequestRow, None] | None = None
     latencies: Memo[float | None] = field(init=False)

@@ -21,7 +21,7 @@ from oracle.pipeline.budget import within_budget
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import SOURCE_UNKNOWN
 from oracle.providers import errors as provider_errors
-from oracle.providers.sources.errors import DATA_TOO_LARGE
+from oracle.providers.sources.errors import DATA_BUSY, DATA_TOO_LARGE
 from oracle.store import ledger, requests, results
 from oracle.store.errors import ROW_MISSING
 from oracle.store.rows import RequestRow
@@ -30,6 +30,8 @@ from oracle.store.schema import LedgerKind
 log = structlog.get_logger(__name__)
 
 NOTE: Final = "data"
+SHARE: Final = 4
+"""A network gets at most one in so many of the steps that may be under way at once."""
 
 # Whoever asks can do nothing about these: the fee is to be free at once.
 _OURS: Final = frozenset(
@@ -83,9 +85,8 @@ async def load(context: Context, request: Request, text: str) -> tuple[bytes, st
     stored = await context.store.read(lambda c: results.get_input(c, name))
     if stored is not None:
         return stored.content, stored.origin
-    cost = source.cost_lamports(query)
     try:
-        dataset = await (bought(context, request, source, query, cost) if cost else source.fetch(query))
+        dataset = await fetch(context, request, source, query)
     except OracleError as error:
         if error.code in _OURS:
             raise policy.INPUT_UNSUPPORTED(str(error)) from None
@@ -96,6 +97,18 @@ async def load(context: Context, request: Request, text: str) -> tuple[bytes, st
     )
     log.info("data fetched", network=source.name, sha256=dataset.sha256.hex(), bytes=len(dataset.content))
     return dataset.content, dataset.origin
+
+
+async def fetch(context: Context, request: Request, source: Source, query: DataQuery) -> Dataset:
+    """What the network says now. One that is slow may hold only some of the daemon's hands (law 6)."""
+    if context.fetching[source.name] >= max(1, context.config.daemon.concurrency // SHARE):
+        raise DATA_BUSY(f"{source.name}: {context.fetching[source.name]} under way")
+    context.fetching[source.name] += 1
+    try:
+        cost = source.cost_lamports(query)
+        return await (bought(context, request, source, query, cost) if cost else source.fetch(query))
+    finally:
+        context.fetching[source.name] -= 1
 
 
 async def bought(context: Context, request: Request, source: Source, query: DataQuery, cost: int) -> Dataset:
