@@ -46,8 +46,9 @@ SLOT_SECONDS = 2.0
 
 
 @asynccontextmanager
-async def assembled(config: Config) -> AsyncIterator[Daemon]:
+async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator[Daemon]:
     """A daemon that holds its locks, has its schema at head and knows its cluster. Raises what speaks against it."""
+    clock = clock or Clock()
     selfcheck.check(idl.built_in())
     signer = signer_of(config.operator)
     async with AsyncExitStack() as stack:
@@ -57,12 +58,12 @@ async def assembled(config: Config) -> AsyncIterator[Daemon]:
             await asyncio.to_thread(migrate.upgrade, config.database.url)
         store = await Store.open(config.database.url)
         stack.push_async_callback(store.close)
-        if is_alone and (freed := await store.write(leases.release_all)):
-            log.info("rows of a dead daemon freed", rows=freed)
+        now_ms = clock.now_ms()
+        if is_alone and (left := await store.write(lambda c: leases.take_over(c, now_ms))):
+            log.info("took over from a dead daemon", rows=left)
         pool = pool_of(config)
         stack.push_async_callback(pool.close)
         await pool.check()
-        clock = Clock()
         slots = SlotClock()
         slots.seed(await pool.client.get_recent_performance_samples())
         slots.observe(await pool.client.get_slot(), clock.monotonic())

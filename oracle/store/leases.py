@@ -1,22 +1,38 @@
-"""Ends the leases of a daemon that is known to be dead, so that nobody waits until they lapse."""
+"""What a dead daemon has left: leases that nobody holds, and appointments by a clock that may have been wrong."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import Connection, update
 
-from oracle.store.schema import requests, settlements
+from oracle.core.lifecycle import ENDED
+from oracle.store.schema import SettlementState, requests, settlements
+
+_SOON_MS: Final = 60_000
 
 
-def release_all(conn: Connection) -> int:
-    """Free whatever is held; how many rows that were. Only for whoever holds the database alone.
+def take_over(conn: Connection, now_ms: int) -> int:
+    """Free whatever is held, and make due what is not due soon; how many rows that were.
 
-    The fences grow: should a holder be alive after all, it finds that its rows have gone on without it.
+    Only for whoever holds the database alone. The fences grow: should a holder be alive after all, it finds that its
+    rows have gone on without it. An hour by which the clock was set back since must not be waited for.
     """
-    return sum(
+    freed = [
         conn.execute(
             update(table)
             .where(table.c.lease_owner.is_not(None))
             .values(lease_owner=None, lease_until_ms=None, fence=table.c.fence + 1)
         ).rowcount
         for table in (requests, settlements)
-    )
+    ]
+    hurried = [
+        conn.execute(
+            update(table).where(table.c.wake_at_ms > now_ms + _SOON_MS, waiting).values(wake_at_ms=now_ms)
+        ).rowcount
+        for table, waiting in (
+            (requests, requests.c.state.not_in(ENDED)),
+            (settlements, settlements.c.state == SettlementState.PENDING),
+        )
+    ]
+    return sum(freed) + sum(hurried)

@@ -47,16 +47,15 @@ class Life:
     replaced: Sequence[tuple[str, Any]] = ()
 
 
-class SteppedClock(Clock):
-    """The real clock, with a wall time that jumps when told. Monotonic time does not, as on a real machine."""
+def stepped_clock(steps: Sequence[tuple[float, float]]) -> Clock:
+    """The real clock of a machine whose wall time jumps when told. Its monotonic time does not, as on a real one."""
+    began = time.monotonic()
 
-    def __init__(self, steps: Sequence[tuple[float, float]]) -> None:
-        self._steps = steps
-        self._began = time.monotonic()
+    def wall_ns() -> int:
+        age = time.monotonic() - began
+        return time.time_ns() + int(1e9 * sum(step for after, step in steps if age >= after))
 
-    def now_ms(self) -> int:
-        age = time.monotonic() - self._began
-        return super().now_ms() + int(1000 * sum(step for after, step in self._steps if age >= after))
+    return Clock(wall_ns=wall_ns)
 
 
 def live(life: Life) -> Points:
@@ -68,14 +67,13 @@ def live(life: Life) -> Points:
     set_up(config.log)
     points = Points(_both(_crash(life.crash_at), _recorder(life.record)))
     with watched(points, config):
-        asyncio.run(_run(config, points, SteppedClock(life.clock_steps)))
+        asyncio.run(_run(config, points, stepped_clock(life.clock_steps)))
     return points
 
 
 async def _run(config: Config, points: Points, clock: Clock) -> None:
-    async with assembled(config) as daemon:
+    async with assembled(config, clock) as daemon:
         context = daemon.context
-        context.clock = clock
         watch_parts(points, context)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
