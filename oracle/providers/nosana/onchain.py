@@ -40,6 +40,7 @@ from oracle.providers.nosana.api import Job, JobPhase, NosanaApi
 from oracle.providers.nosana.cid import cid_of, digest_of
 from oracle.providers.nosana.compute import Terms
 from oracle.providers.nosana.onchain_cancel import Canceller
+from oracle.providers.nosana.onchain_funds import Holdings
 from oracle.providers.nosana.onchain_jobs import ChainJobs, Sighting
 from oracle.providers.nosana.onchain_markets import ChainMarkets
 from oracle.providers.nosana.outcomes import Outcomes
@@ -183,8 +184,11 @@ class NosanaOnChain:
         await self._canceller.cancel(*_addresses(handle), _slot(handle))
 
     async def balance(self) -> Money | None:
-        nos = await onchain_funds.micro_nos(self._view, self._program, self._buyer.payer)
-        return Money(nos / program.MICRO_NOS, "NOS")
+        return Money((await self.holdings()).micro_nos / program.MICRO_NOS, "NOS")
+
+    async def holdings(self) -> Holdings:
+        """What the operator's wallet holds, for a person to look at."""
+        return await onchain_funds.holdings(self._view, self._program, self._buyer.payer)
 
     async def models(self) -> Sequence[str]:
         return self._terms.models

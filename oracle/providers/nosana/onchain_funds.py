@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from solders.pubkey import Pubkey
@@ -17,10 +18,23 @@ LEAST_LAMPORTS: Final = program.JOB_RENT_LAMPORTS + program.RUN_RENT_LAMPORTS + 
 """What one listing may take: the rent of its accounts comes back when they are closed (§2.6)."""
 
 
-async def micro_nos(view: ChainView, jobs_program: Program, owner: Pubkey) -> int:
-    """What lies on the NOS account of `owner`, in millionths."""
-    (account,) = await view.accounts([jobs_program.nos_account(owner)])
-    return 0 if account is None else program.read_micro_nos(account.data)
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a wallet holds. Staked NOS pay for nothing; the layout that they are read by is unverified."""
+
+    micro_nos: int
+    staked_micro_nos: int
+    lamports: int
+
+
+async def holdings(view: ChainView, jobs_program: Program, owner: Pubkey) -> Holdings:
+    addresses = [owner, jobs_program.nos_account(owner), jobs_program.stake_account(owner)]
+    wallet, tokens, stake = await view.accounts(addresses)
+    return Holdings(
+        0 if tokens is None else program.read_micro_nos(tokens.data),
+        0 if stake is None else program.read_staked_micro_nos(stake.data),
+        0 if wallet is None else wallet.lamports,
+    )
 
 
 async def check(view: ChainView, jobs_program: Program, owner: Pubkey, deposit_micro_nos: int) -> None:
