@@ -17,6 +17,7 @@ from solders.pubkey import Pubkey
 from oracle.chain import signer as signers
 from oracle.chain.clock import SlotClock
 from oracle.chain.program import idl, layout, selfcheck
+from oracle.chain.rpc.client import Client
 from oracle.chain.rpc.limits import Limits
 from oracle.chain.rpc.pool import EndpointConfig, Pool
 from oracle.chain.signer import Signer
@@ -70,9 +71,7 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
         bells = Bells()
         fees = Fees(pool.client, signer.public_key, config.settlement, clock)
         instance = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        view = RpcView(pool.client)
-        buyer = Purchases(store, pool.client, signer, view, fees, config.settlement, bells, clock, instance)
-        chain = ChainAccess(buyer, view)
+        chain = chain_access(config, store, pool.client, signer, fees=fees, bells=bells, clock=clock, instance=instance)
         providers = {
             name: registry.build(name, settings, rates=config.rates.of(), chain=chain)
             for name, settings in config.providers.items()
@@ -102,6 +101,22 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
             bells=bells,
         )
         yield Daemon(context, pool)
+
+
+def chain_access(
+    config: Config,
+    store: Store,
+    rpc: Client,
+    signer: Signer,
+    *,
+    fees: Fees,
+    bells: Bells,
+    clock: Clock,
+    instance: str,
+) -> ChainAccess:
+    """What providers that are paid on chain are given."""
+    view = RpcView(rpc)
+    return ChainAccess(Purchases(store, rpc, signer, view, fees, config.settlement, bells, clock, instance), view)
 
 
 class Daemon:
