@@ -6,13 +6,15 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from oracle.chain.program.layout import decode_header
 from oracle.core.errors import ErrorCode
 from oracle.core.lifecycle import ENDED, State
 from oracle.core.request import Header, Status
 from oracle.pipeline import intake
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import SETTLEMENT_OVERTAKEN
-from oracle.store import ledger, requests, settlements
+from oracle.pipeline.transactions import MOST_PUBLISHED_BYTES, NO_DEADLINE
+from oracle.store import ledger, requests, results, settlements
 from oracle.store.rows import RequestRow, SettlementRow
 from oracle.store.schema import LedgerKind, SettlementKind, SettlementState
 
@@ -57,6 +59,26 @@ def finalize(c: Connection, settlement: SettlementRow, row: RequestRow, *, now_m
             settlement_id=settlement.id,
             requester=row.requester,
         )
+        publish(c, settlement, row, now_ms=now_ms)
+
+
+def publish(c: Connection, settlement: SettlementRow, row: RequestRow, *, now_ms: int) -> None:
+    """A small answer is written into the room that the requester has paid for; the program checks it by its hash."""
+    room = decode_header(row.account).output_cap
+    output = results.get_output(c, row.output_sha256) if room and row.output_sha256 else None
+    if output is None or output.content is None or len(output.content) > min(room, MOST_PUBLISHED_BYTES):
+        return
+    if settlements.live_of(c, row.id) is not None:
+        return
+    settlements.intend(
+        c,
+        request_id=row.id,
+        kind=SettlementKind.PUBLISH,
+        args={"output": output.content.hex()},
+        operator=settlement.operator,
+        deadline_slot=NO_DEADLINE,
+        now_ms=now_ms,
+    )
 
 
 def claimed(c: Connection, row: RequestRow, *, slot: int, now_ms: int) -> None:

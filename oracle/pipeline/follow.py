@@ -120,7 +120,7 @@ async def landed(context: Context, row: SignatureRow, slot: int, *, finalized: b
             book_fee(c, row, now_ms)
 
     log.info("settlement " + state, signature=row.signature, slot=slot)
-    await context.write(write, "ended", State.ADMITTED, State.COMPUTED, purchases.BELL)
+    await context.write(write, BELL, "ended", State.ADMITTED, State.COMPUTED, purchases.BELL)
 
 
 async def undone(context: Context, row: SignatureRow) -> None:

@@ -21,6 +21,7 @@ from oracle.pipeline.errors import ENDED_BY_ANOTHER
 from oracle.pipeline.poll import handle_of
 from oracle.pipeline.refusals import BELL, header_of
 from oracle.pipeline.submit import CALL_SECONDS
+from oracle.pipeline.transactions import NO_DEADLINE
 from oracle.store import attempts, duties, requests, results, settlements
 from oracle.store.rows import AttemptRow, GatewayJobRow, RequestRow
 from oracle.store.schema import AttemptState, SettlementKind
@@ -29,9 +30,6 @@ log = structlog.get_logger(__name__)
 
 TURN_SECONDS = 2.0
 BATCH = 500
-NO_DEADLINE = 2**62
-"""Expiry and closing can wait: in a pack they stand behind every result that has a deadline."""
-
 PRUNE_SECONDS = 3_600.0
 
 

@@ -179,7 +179,13 @@ def times(settlement: SettlementRow, what: str) -> int:
 
 def is_wanted(settlement: SettlementRow, header: Header) -> bool:
     """Whether the instruction can still have its effect on this life of the request."""
-    return header.status.is_open or settlement.kind is SettlementKind.CLOSE
+    match settlement.kind:
+        case SettlementKind.CLOSE:
+            return True
+        case SettlementKind.PUBLISH:
+            return header.status is Status.FULFILLED and header.output_len == 0
+        case _:
+            return header.status.is_open
 
 
 def is_ours(context: Context, header: Header) -> bool:

@@ -24,6 +24,12 @@ LAMPORTS_PER_SIGNATURE = 5_000
 BUDGET_INSTRUCTIONS = 2
 """Compute limit and price stand before the members: an error's instruction index counts them too."""
 
+NO_DEADLINE = 2**62
+"""Of intents that can wait: in a pack they stand behind every result that has a deadline."""
+
+MOST_PUBLISHED_BYTES = 800
+"""A longer output fits no transaction (docs/reference/program.md)."""
+
 # Measured (docs/reference/program.md), rounded up: they only decide how many share a transaction.
 _COMPUTE_UNITS = {"claim": 3_000, "record": 4_000, "publish": 8_000, "reject": 3_500, "expire": 2_500, "close": 2_500}
 
@@ -75,6 +81,11 @@ def instruction_of(context: Context, settlement: SettlementRow, request: Request
                 output_hash=bytes.fromhex(args["output_hash"]),
                 job_hash=bytes.fromhex(args["job_hash"]),
                 completed_at=args["completed_at"],
+            )
+        case "publish":
+            output = bytes.fromhex(args["output"])
+            return instructions.publish_output(
+                program, request=address, operator_key=key, operator=operator, output=output
             )
         case "reject":
             return instructions.reject_request(
