@@ -14,7 +14,7 @@ from oracle.api.gateway.jobs import Jobs
 from oracle.api.gateway.keys import Client, Clients
 from oracle.api.gateway.recording import Desk, again
 from oracle.api.gateway.replies import Ended, Usage
-from oracle.api.gateway.routes import candidates, first_to_answer
+from oracle.api.gateway.routes import Rests, candidates, first_to_answer
 from oracle.api.gateway.wire import ChatAsk, EmbeddingsAsk
 from oracle.core.compute import (
     Embeddings,
@@ -49,8 +49,10 @@ class Gateway:
     draw: Callable[[int], int]
     born_at: int
     jobs: Mapping[str, Jobs] = field(init=False)
+    rests: Rests = field(init=False)
 
     def __post_init__(self) -> None:
+        self.rests = Rests(self.context.clock.monotonic)
         seconds = self.context.config.daemon.poll_interval_seconds
         self.jobs = {
             name: Jobs(provider, seconds)
@@ -81,7 +83,7 @@ class Conversation:
             yield await self._again(self.earlier)
             return
         async with in_the_books(self.call):
-            items = first_to_answer(self.call, self.routes, self.task, self._run)
+            items = first_to_answer(self.call, self.routes, self.task, self.gateway.rests, self._run)
             async with contextlib.aclosing(items):
                 async for item in items:
                     if isinstance(item, Piece):
@@ -180,7 +182,7 @@ async def embed(gateway: Gateway, client: Client, ask: EmbeddingsAsk) -> tuple[C
         yield found
 
     async with in_the_books(call):
-        items = first_to_answer(call, routes, task, run)
+        items = first_to_answer(call, routes, task, gateway.rests, run)
         async with contextlib.aclosing(items):
             found = await anext(items)
             return call, found, await call.embedded(found)

@@ -37,6 +37,22 @@ _ANSWERED: Final = (
 )
 # To ask again at once is what the provider has asked us not to do.
 _ASKS_FOR_PATIENCE: Final = (errors.RATE_LIMITED, errors.BUSY, errors.NOT_SENT)
+_REST_SECONDS: Final = 1.0
+"""Where a provider limits the rate and does not say for how long."""
+
+
+class Rests:
+    """Providers that have asked to be left alone for a while: until then a call goes straight to the next route."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._until: dict[str, float] = {}
+
+    def begin(self, provider: str, seconds: float | None) -> None:
+        self._until[provider] = self._clock() + (_REST_SECONDS if seconds is None else seconds)
+
+    def seconds_left(self, provider: str) -> float:
+        return max(0.0, self._until.get(provider, 0.0) - self._clock())
 
 
 def candidates(context: Context, client: Client, task: Task) -> tuple[Route, ...]:
@@ -61,7 +77,7 @@ def candidates(context: Context, client: Client, task: Task) -> tuple[Route, ...
 
 
 async def first_to_answer(
-    call: Call, routes: Sequence[Route], task: Task, run: Run[Item]
+    call: Call, routes: Sequence[Route], task: Task, rests: Rests, run: Run[Item]
 ) -> AsyncGenerator[Item, None]:
     """What the first route yields that yields anything. Its later failure is final: half an answer cannot be unsaid."""
     context = call.context
@@ -73,6 +89,8 @@ async def first_to_answer(
     while left:
         route = left.popleft()
         try:
+            if (rest := rests.seconds_left(route.provider)) > 0:
+                raise errors.RATE_LIMITED(f"{route.provider} rests", retry_after_seconds=rest)
             quote = await quotes.of(route)
         except OracleError as error:
             failures.append(error)
@@ -94,6 +112,8 @@ async def first_to_answer(
             if has_begun or goes_on:
                 raise
             failures.append(error)
+            if error.error is errors.RATE_LIMITED:
+                rests.begin(route.provider, error.retry_after_seconds)
             unconfirmed += is_unknown and provider.capabilities.recovery is not Recovery.REPEAT
             if unconfirmed > context.config.policy.max_unconfirmed_purchases:
                 raise
