@@ -8,4 +8,4 @@ def main() -> None:
     # Imported here: `oracle --version` and shell completion should not wait for the whole daemon to load.
     from oracle.cli.app import app
 
-    app()
+    app(prog_name="oracle")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from oracle.cli.output import print_json, say
 from oracle.core.text import harmless
-from oracle.pipeline.checks import CheckResult, Health
+from oracle.pipeline.findings import CheckResult, Health
 
 _MARKS = {Health.OK: ("ok  ", "green"), Health.WARNING: ("warn", "yellow"), Health.FAILED: ("FAIL", "bold red")}
 

@@ -116,7 +116,7 @@ def compare(program_id: Pubkey, recorded: Recorded, output: bytes, receipt: byte
     checks.append(Check("receipt is valid", True))
     checks += [_same(name, fields[name], value) for name, value in _expected(program_id, recorded).items()]
     checks.append(
-        Check("receipt states the size of the output", fields["output_bytes"] == len(output), f"{len(output)} bytes")
+        Check("receipt and output agree: size", fields["output_bytes"] == len(output), f"{len(output)} bytes")
     )
     checks.append(_address_follows(program_id, recorded, fields))
     return checks
@@ -158,7 +158,7 @@ def _same(name: str, found: object, expected: object) -> Check:
     # As text: to Python `true` equals 1, and 1.0 too.
     said, right = json.dumps(found, sort_keys=True), json.dumps(expected, sort_keys=True)
     detail = said.strip('"') if said == right else f"receipt says {said}, chain says {right}"
-    return Check(f"receipt states the {name.replace('_', ' ')} of the chain", said == right, detail)
+    return Check(f"receipt and chain agree: {name.replace('_', ' ')}", said == right, detail)
 
 
 def _address_follows(program_id: Pubkey, recorded: Recorded, fields: Mapping[str, Any]) -> Check:
