@@ -10,15 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from pipeline_world import World
+from pipeline_world import World, until
+from solders.account import Account
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.signature import Signature
+from solders.token import ID as TOKEN_PROGRAM
+from solders.token.state import TokenAccount, TokenAccountState
 from solders.transaction import VersionedTransaction
 
 from oracle.chain.derived import DerivedKeys
+from oracle.chain.rpc.types import Memcmp
 from oracle.chain.signer import KeypairSigner
 from oracle.client.requests import Submitted
+from oracle.client.transact import transact
+from oracle.core.errors import OracleError
+from oracle.localnet.chain import Chain, Commitment
 from oracle.localnet.emulators.nosana import Nosana, genesis, jobs_program
 from oracle.localnet.emulators.nosana.chain_host import HOST_KEY
 from oracle.localnet.emulators.nosana.emulator import PIN_TOKEN
@@ -103,6 +110,68 @@ class NosanaWorld:
         record = await self.world.node.call(lambda chain: chain.ledger.transaction(signature))
         return record is not None and is_listing(VersionedTransaction.from_bytes(record.wire))
 
+    def pins(self) -> int:
+        """How many documents lie on the emulated IPFS."""
+        return int(self.nosana.books()["pins"])
+
+    async def spend_all_but(self, micro_nos: int) -> None:
+        """What is left on the operator's NOS account."""
+        held = TokenAccount(
+            jobs_program.NOS_MINT, self.operator, micro_nos, None, TokenAccountState.Initialized, None, 0, None
+        )
+
+        def spend(chain: Chain) -> None:
+            lamports = chain.vm.minimum_balance(len(bytes(held)))
+            chain.set_account(nos_account(self.operator), Account(lamports, bytes(held), TOKEN_PROGRAM))
+
+        await self.world.node.call(spend)
+
+    async def end(self, attempt: AttemptRow) -> None:
+        """By the operator's own hand, beside the daemon."""
+        job = (await self.job_key(attempt)).pubkey()
+        filters = [Memcmp(0, jobs_program.RUN), Memcmp(8, bytes(job))]
+        (found,) = (await self.world.rpc.get_program_accounts(jobs_program.PROGRAM, filters)).value.addresses
+        accounts = {
+            "job": job,
+            "market": MARKET,
+            "run": Pubkey.from_string(found),
+            "deposit": nos_account(self.operator),
+            "user": nos_account(HOST_KEY.pubkey()),
+            "vault": jobs_program.vault_of(MARKET)[0],
+            "payer": HOST_KEY.pubkey(),
+            "authority": self.operator,
+        }
+        end = jobs_program.instruction("end", accounts)
+        await transact(self.world.rpc, [end], [self.world.authority], unit_limit=200_000)
+
+    async def clean(self, attempt: AttemptRow) -> None:
+        """By anyone, once the job's end is a second old."""
+        accounts = {"job": (await self.job_key(attempt)).pubkey(), "market": MARKET, "payer": self.operator}
+        clean = jobs_program.instruction("clean", accounts)
+
+        async def cleaned() -> bool:
+            with contextlib.suppress(OracleError):
+                await transact(self.world.rpc, [clean], [self.world.requester], unit_limit=200_000)
+            return await self.job(attempt) is None
+
+        await until(cleaned, "the account, cleaned")
+
+    async def fork_under_the_listing(self) -> None:
+        """Drops the slots with the first listing that is processed and not confirmed yet."""
+
+        def drop(chain: Chain) -> bool:
+            confirmed = chain.slot(Commitment.CONFIRMED)
+            for record in chain.ledger.transactions_after(confirmed):
+                if is_listing(VersionedTransaction.from_bytes(record.wire)):
+                    chain.fork(chain.slot(Commitment.PROCESSED) - record.slot + 1)
+                    return True
+            return False
+
+        async def dropped() -> bool:
+            return await self.world.node.call(drop)
+
+        await until(dropped, "a fork under the listing")
+
     async def lose_listings(self, lose: bool = True) -> None:
         """The network drops listings on their way to the leader, or delivers everything again."""
 
@@ -112,7 +181,7 @@ class NosanaWorld:
             self.lost.append(bytes(tx))
             return None
 
-        def set_to(chain: Any) -> None:
+        def set_to(chain: Chain) -> None:
             chain.delivery = delivery if lose else lambda _: 0
 
         await self.world.node.call(set_to)
@@ -136,7 +205,7 @@ def is_listing(tx: VersionedTransaction) -> bool:
 
 @asynccontextmanager
 async def nosana_around(
-    world: World, *, timings: Timings | None = None, host_waits: bool = False, expiration_seconds: int = 3600
+    world: World, *, timings: Timings | None = None, host_waits: bool = False, expiration_seconds: int = 0
 ) -> AsyncIterator[NosanaWorld]:
     await world.node.call(lambda chain: genesis.place(chain, job_expiration_seconds=expiration_seconds))
     await world.node.call(lambda chain: genesis.grant_nos(chain, world.authority.pubkey(), NOS))
@@ -153,6 +222,7 @@ async def nosana_around(
                 "pinata_jwt": PIN_TOKEN,
                 "models": [MODEL],
                 "max_queue_seconds": 20,
+                "expected_seconds": 1,
             }
         }
         route = {"provider": "nosana", "model": MODEL, "timeout_seconds": TIMEOUT_SECONDS}
