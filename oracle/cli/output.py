@@ -69,8 +69,8 @@ def _labelled(label: str, text: str) -> None:
 
 
 def say(what: str | Text, *, to: Console | None = None) -> None:
-    """One line. A long one is left to the terminal to fold, so that it is copied as one."""
-    (to or console).print(what, soft_wrap=True)
+    """One line, as it stands: what looks like markup is text. A long one is left to the terminal to fold."""
+    (to or console).print(Text(what) if isinstance(what, str) else what, soft_wrap=True)
 
 
 def table(
