@@ -22,13 +22,15 @@ class Order:
 
     `cosigners` are labels of keys that belong to this purchase alone (`TransactionBuyer.address`): they sign beside the
     payer, and nothing is bought where one of their addresses was ever in use. `contended` are accounts that others
-    write too: the priority fee is what those pay. `detail` is JSON, kept with the intent before anything is signed, and
-    handed back with whatever became of it.
+    write too: the priority fee is what those pay. `most_spent` says how many tokens may leave which token account:
+    nothing is signed where a simulation shows more. `detail` is JSON, kept with the intent before anything is signed,
+    and handed back with whatever became of it.
     """
 
     instructions: tuple[Instruction, ...]
     cosigners: tuple[str, ...] = ()
     contended: tuple[Pubkey, ...] = ()
+    most_spent: Mapping[Pubkey, int] = field(default_factory=dict)
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -59,9 +61,10 @@ Fate = Landed | InFlight | NotBought
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The programs that were called refuse it: nothing was bought.
+    """The programs that were called refuse it, or it would spend too much: nothing was bought.
 
-    `kind` is the cluster's name of the failure, `custom` the program's own number, `logs` what the programs said.
+    `kind` is the cluster's name of the failure, or what else speaks against it; `custom` is the program's own number,
+    `logs` what the programs said.
     """
 
     kind: str

@@ -22,13 +22,14 @@ from sqlalchemy import Connection
 
 from oracle.chain.derived import DerivedKeys
 from oracle.chain.rpc.client import Client
-from oracle.chain.rpc.types import Blockhash, Simulation
+from oracle.chain.rpc.types import Account, Blockhash, Simulation
 from oracle.chain.signer import Signer
 from oracle.config import Settlement
 from oracle.core.compute import IdempotencyKey
 from oracle.core.errors import OracleError
 from oracle.core.packing import MAX_COMPUTE_UNITS
 from oracle.core.purchase import (
+    AccountState,
     AlreadyUsed,
     ChainView,
     Fate,
@@ -164,6 +165,8 @@ class Purchases:
         simulation = await self._simulate(order)
         if simulation.failure is not None:
             return _refusal(simulation)
+        if (excess := await self._excess(order, simulation)) is not None:
+            return Refused(excess)
         signed = await self._signed(order, cosigners, simulation)
         wire = bytes(signed.transaction)
         row = await self._store.write(
@@ -205,7 +208,16 @@ class Purchases:
         )
         unsigned = [Signature.default()] * message.header.num_required_signatures
         wire = bytes(VersionedTransaction.populate(message, unsigned))
-        return await self._rpc.simulate_transaction(wire, replace_blockhash=True)
+        return await self._rpc.simulate_transaction(wire, replace_blockhash=True, accounts=list(order.most_spent))
+
+    async def _excess(self, order: Order, simulation: Simulation) -> str | None:
+        """What the transaction would take beyond what was reckoned with, as where a price has just been raised."""
+        before = await self._view.accounts(list(order.most_spent))
+        for (address, most), held, left in zip(order.most_spent.items(), before, simulation.accounts, strict=True):
+            spent = _tokens(held) - _tokens(left)
+            if spent > most:
+                return f"{spent} tokens would leave {address}, at most {most} were expected"
+        return None
 
     async def _signed(self, order: Order, cosigners: Sequence[Keypair], simulation: Simulation) -> _Signed:
         units = compute_unit_limit(simulation.units_consumed or MAX_COMPUTE_UNITS, margin=self._settings.compute_margin)
@@ -273,6 +285,11 @@ class Purchases:
                 note=str(signed.signature),
             )
         )
+
+
+def _tokens(account: AccountState | Account | None) -> int:
+    """The amount of an SPL token account, in its smallest unit."""
+    return 0 if account is None else int.from_bytes(account.data[64:72], "little")
 
 
 def _refusal(simulation: Simulation) -> Refused:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
@@ -24,7 +23,6 @@ from oracle.core.compute import (
     Found,
     IdempotencyKey,
     JobHandle,
-    JobState,
     JobStatus,
     Money,
     Output,
@@ -36,13 +34,14 @@ from oracle.core.errors import OracleError
 from oracle.core.purchase import AlreadyUsed, ChainAccess, InFlight, Landed, NotBought, Order, Refused
 from oracle.providers import errors
 from oracle.providers.nosana import definition, onchain_funds, program
-from oracle.providers.nosana.api import Job, JobPhase, NosanaApi
+from oracle.providers.nosana.api import NosanaApi
 from oracle.providers.nosana.cid import cid_of, digest_of
 from oracle.providers.nosana.compute import Terms
 from oracle.providers.nosana.onchain_cancel import Canceller
 from oracle.providers.nosana.onchain_funds import Holdings
-from oracle.providers.nosana.onchain_jobs import ChainJobs, Sighting
-from oracle.providers.nosana.onchain_markets import ChainMarkets
+from oracle.providers.nosana.onchain_jobs import ChainJobs
+from oracle.providers.nosana.onchain_markets import NETWORK_FEE, ChainMarkets
+from oracle.providers.nosana.onchain_status import ChainStatuses, addresses_of, slot_of
 from oracle.providers.nosana.outcomes import Outcomes
 from oracle.providers.nosana.pinning import pin
 from oracle.providers.nosana.program import JobAccount, Program
@@ -51,11 +50,6 @@ from oracle.providers.pricing import NO_RATES, Rates, nos_to_usd, usd_quote
 JOB_KEY: Final = "nosana-job"
 RUN_KEY: Final = "nosana-run"
 
-# After the end of its time a job belongs to a host that has failed (§6.2).
-_OVERRUN_SECONDS: Final = 600.0
-# In no queue and with no host for so long, and seen so again and again: it is in nobody's hands (§2.5, point 7).
-_ORPHANED_SECONDS: Final = 120.0
-_KEPT: Final = 1000
 _HOUR: Final = Decimal(3600)
 
 
@@ -86,13 +80,14 @@ class NosanaOnChain:
         self._terms = terms
         self._markets = chain_markets
         self._rates = rates
-        self._clock = clock
         self._now = now
         self._sleep = sleep
         self._jobs = ChainJobs(chain.view, jobs_program)
         self._canceller = Canceller(chain, jobs_program, self._jobs)
         self._outcomes = Outcomes(api, rates, now)
-        self._adrift: OrderedDict[str, float] = OrderedDict()
+        self._statuses = ChainStatuses(
+            api, chain.view, self._outcomes, self._canceller, terms.max_queue_seconds, clock=clock, now=now
+        )
 
     async def quote(self, task: Task) -> Quote:
         """The whole time that the task allows, network fee included. Only the time used is paid in the end."""
@@ -108,14 +103,15 @@ class NosanaOnChain:
         document = definition.build(task, key, engine=terms.engine, image=terms.image, min_vram_gb=terms.min_vram_gb)
         offer = await self._markets.best()
         timeout_seconds = _timeout_seconds(task)
-        await onchain_funds.check(self._view, self._program, self._buyer.payer, offer.price * timeout_seconds)
+        owner, deposit = self._buyer.payer, offer.price * timeout_seconds
+        await onchain_funds.check(self._view, self._program, owner, deposit)
         cid = await pin(self._api, document, self._sleep)
         job, run = [await self._buyer.address(key, label) for label in (JOB_KEY, RUN_KEY)]
         listing = self._program.list_job(
             job=job,
             run=run,
             market=offer.market,
-            owner=self._buyer.payer,
+            owner=owner,
             definition=digest_of(cid),
             timeout_seconds=timeout_seconds,
         )
@@ -128,11 +124,14 @@ class NosanaOnChain:
             "timeout_seconds": timeout_seconds,
             "max_output_tokens": task.max_output_tokens,
         }
-        order = Order((listing,), (JOB_KEY, RUN_KEY), (offer.market,), detail)
+        # The price is fixed by the program as it lists: one that was raised meanwhile shows in the simulation.
+        most_spent = {self._program.nos_account(owner): int(deposit * NETWORK_FEE)}
+        order = Order((listing,), (JOB_KEY, RUN_KEY), (offer.market,), most_spent, detail)
         match await self._buyer.buy(key, order):
             case Landed(slot, _):
-                return self._handle(job, {**detail, **self._reserved(offer.price * timeout_seconds), "slot": slot})
+                return self._handle(job, {**detail, **self._reserved(deposit), "slot": slot})
             case Refused() as refusal:
+                self._markets.forget()
                 raise _refused(refusal)
             case AlreadyUsed():
                 return await self._adopted(key, job, run)
@@ -157,10 +156,10 @@ class NosanaOnChain:
                 return CannotTell("its transaction has landed, and the endpoint does not show the job yet")
 
     async def poll(self, handles: Sequence[JobHandle]) -> Mapping[JobHandle, JobStatus]:
-        since_slot = max((_slot(handle) for handle in handles), default=0)
-        seen = await self._jobs.look([_addresses(handle) for handle in handles], since_slot)
+        since_slot = max((slot_of(handle) for handle in handles), default=0)
+        seen = await self._jobs.look([addresses_of(handle) for handle in handles], since_slot)
         statuses = await asyncio.gather(
-            *(self._status(handle, seen.get(Pubkey.from_string(handle.job_id))) for handle in handles)
+            *(self._statuses.of(handle, seen.get(Pubkey.from_string(handle.job_id))) for handle in handles)
         )
         return dict(zip(handles, statuses, strict=True))
 
@@ -168,8 +167,8 @@ class NosanaOnChain:
         """The output of a job that succeeded. Raises what it came to otherwise, or ORC-PROVIDER-019 while it runs."""
         outcome = self._outcomes.known(handle)
         if outcome is None:
-            seen = await self._jobs.look([_addresses(handle)], _slot(handle))
-            ended = await self._ended_job(handle, seen.get(Pubkey.from_string(handle.job_id)))
+            seen = await self._jobs.look([addresses_of(handle)], slot_of(handle))
+            ended = await self._statuses.ended(handle, seen.get(Pubkey.from_string(handle.job_id)))
             if ended is None:
                 raise errors.JOB_UNKNOWN(f"job {handle.job_id} has not ended")
             outcome = await self._outcomes.of(handle, ended)
@@ -181,7 +180,7 @@ class NosanaOnChain:
 
     async def cancel(self, handle: JobHandle) -> None:
         """Withdraw the job, end it, or take back what a host has quit; one that has ended stays as it is."""
-        await self._canceller.cancel(*_addresses(handle), _slot(handle))
+        await self._canceller.cancel(*addresses_of(handle), slot_of(handle))
 
     async def balance(self) -> Money | None:
         return Money((await self.holdings()).micro_nos / program.MICRO_NOS, "NOS")
@@ -208,76 +207,6 @@ class NosanaOnChain:
         if seen is None or seen.job is None:
             return self._handle(job, {"key": key, "run": str(run)})
         return self._handle_of(key, job, run, seen.job, {}, 0)
-
-    async def _status(self, handle: JobHandle, seen: Sighting | None) -> JobStatus:
-        if seen is None:
-            return JobStatus(JobState.RUNNING, message="its account cannot be read")
-        job = seen.job
-        if job is None:
-            return await self._gone(handle)
-        if job.state is program.JobState.DONE:
-            return await self._ended(handle, _as_job(handle, job))
-        if seen.run is not None:
-            self._adrift.pop(handle.job_id, None)
-            if self._now() > seen.run.account.started_at + job.timeout_seconds + _OVERRUN_SECONDS:
-                return await self._abandon(handle, errors.HOST_FAILED("it never ended the job"), JobState.RUNNING)
-            return JobStatus(JobState.RUNNING)
-        if not seen.is_certain:
-            return JobStatus(JobState.RUNNING, message="the endpoint does not search for its host")
-        if job.state is program.JobState.STOPPED:
-            # Another host may still claim it and be paid, so the deposit is taken back before another is bought.
-            return await self._abandon(handle, errors.HOST_FAILED("it left the job"), JobState.RUNNING)
-        if seen.is_waiting:
-            self._adrift.pop(handle.job_id, None)
-            if self._age_seconds(handle) > self._terms.max_queue_seconds:
-                return await self._abandon(handle, errors.NOT_STARTED(f"market {job.market}"), JobState.QUEUED)
-            return JobStatus(JobState.QUEUED)
-        return self._nowhere(handle)
-
-    async def _gone(self, handle: JobHandle) -> JobStatus:
-        """Ended and cleaned, withdrawn, recovered; or never there: the transactions that named it tell."""
-        job = Pubkey.from_string(handle.job_id)
-        try:
-            if not await self._view.was_used(job):
-                return JobStatus(JobState.LOST, message="not on chain")
-            remembered = await self._api.job(handle.job_id)
-        except OracleError as error:
-            return JobStatus(JobState.RUNNING, message=f"its account is gone, and cannot be looked up: {error}")
-        if remembered is not None and remembered.phase is JobPhase.COMPLETED:
-            return await self._ended(handle, remembered)
-        return JobStatus(JobState.FAILED, errors.JOB_STOPPED("its account is gone without a result"))
-
-    async def _ended(self, handle: JobHandle, job: Job) -> JobStatus:
-        match await self._outcomes.of(handle, job):
-            case None:
-                return JobStatus(JobState.RUNNING, message="ended; its result cannot be read yet")
-            case OracleError() as error:
-                return JobStatus(JobState.FAILED, error, str(error))
-            case Output():
-                return JobStatus(JobState.SUCCEEDED)
-
-    def _nowhere(self, handle: JobHandle) -> JobStatus:
-        """In no queue and with no host: between two reads, or an orphan, which only Nosana's admin can close."""
-        since = self._adrift.setdefault(handle.job_id, self._clock())
-        if len(self._adrift) > _KEPT:
-            self._adrift.popitem(last=False)
-        if self._clock() - since < _ORPHANED_SECONDS:
-            return JobStatus(JobState.QUEUED, message="between its queue and a host")
-        return JobStatus(JobState.FAILED, errors.HOST_FAILED("the job is in no queue and with no host"))
-
-    async def _abandon(self, handle: JobHandle, error: OracleError, otherwise: JobState) -> JobStatus:
-        """Give a job up. It has failed once it is stopped, for only then may another be bought."""
-        try:
-            await self.cancel(handle)
-        except OracleError as failure:
-            return JobStatus(otherwise, message=f"{error}; not stopped yet: {failure}")
-        return JobStatus(JobState.FAILED, error, str(error))
-
-    async def _ended_job(self, handle: JobHandle, seen: Sighting | None) -> Job | None:
-        if seen is not None and seen.job is not None:
-            return _as_job(handle, seen.job) if seen.job.state is program.JobState.DONE else None
-        remembered = await self._api.job(handle.job_id)
-        return remembered if remembered is not None and remembered.phase is JobPhase.COMPLETED else None
 
     def _handle_of(
         self,
@@ -309,43 +238,10 @@ class NosanaOnChain:
         except OracleError:
             return {}
 
-    def _age_seconds(self, handle: JobHandle) -> float:
-        return self._now() - float(handle.detail.get("listed_at", 0))
-
 
 def _timeout_seconds(task: Task) -> int:
     """On chain there is no shortest job."""
     return max(1, math.ceil(task.timeout_seconds))
-
-
-def _addresses(handle: JobHandle) -> tuple[Pubkey, Pubkey]:
-    job = Pubkey.from_string(handle.job_id)
-    run = handle.detail.get("run")
-    return job, Pubkey.from_string(run) if isinstance(run, str) else job
-
-
-def _slot(handle: JobHandle) -> int:
-    """Where its listing landed: an endpoint that is behind it cannot know of the job."""
-    return int(handle.detail.get("slot", 0))
-
-
-def _as_job(handle: JobHandle, account: JobAccount) -> Job:
-    """A job that has ended, as REST would tell it: what it came to is judged in one place."""
-    return Job(
-        address=handle.job_id,
-        phase=JobPhase.COMPLETED,
-        market=str(account.market),
-        definition_cid=cid_of(account.definition),
-        result_cid=None if account.result is None else cid_of(account.result),
-        kind=definition.TRIGGER,
-        definition=None,
-        result=None,
-        started_at=account.started_at,
-        ended_at=account.ended_at,
-        listed_at=0,
-        timeout_seconds=account.timeout_seconds,
-        usd_reward_per_hour=None,
-    )
 
 
 def _refused(refusal: Refused) -> OracleError:
@@ -354,4 +250,5 @@ def _refused(refusal: Refused) -> OracleError:
     if "insufficient funds" in said or "insufficient lamports" in said:
         return errors.OUT_OF_CREDIT("the wallet has too few NOS or lamports for the deposit")
     named = [line.partition("Error Code: ")[2].partition(".")[0] for line in refusal.logs if "Error Code: " in line]
-    return errors.LISTING_REFUSED(", ".join(named) or f"{refusal.kind} {refusal.custom}")
+    number = "" if refusal.custom is None else f" {refusal.custom}"
+    return errors.LISTING_REFUSED(", ".join(named) or refusal.kind + number)

@@ -70,6 +70,10 @@ class ChainMarkets:
         address = offer.market.address
         return ChainOffer(Pubkey.from_string(address), accounts[address].price, offer.usd_per_hour)
 
+    def forget(self) -> None:
+        """Read prices and queues anew: what was read has turned out to be old."""
+        self._accounts = None
+
     async def _describe(self) -> tuple[Market, ...]:
         """REST's list, of which those that may be used; an address that was configured needs no description."""
         if self._described is None or self._clock() - self._described[0] > _DESCRIBED_SECONDS:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -125,6 +125,17 @@ class NosanaWorld:
             chain.set_account(nos_account(self.operator), Account(lamports, bytes(held), TOKEN_PROGRAM))
 
         await self.world.node.call(spend)
+
+    async def set_price(self, price: int) -> None:
+        """In millionths of a NOS per second, as the market's authority would."""
+
+        def write(chain: Chain) -> None:
+            account = chain.account(MARKET)
+            assert account is not None
+            market = replace(jobs_program.read_market(account.data), price=price)
+            chain.set_account(MARKET, Account(account.lamports, jobs_program.write_market(market), account.owner))
+
+        await self.world.node.call(write)
 
     async def end(self, attempt: AttemptRow) -> None:
         """By the operator's own hand, beside the daemon."""
