@@ -34,9 +34,10 @@ stderr = _console(to_stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """One document on stdout, with a newline."""
+    """One document on stdout, with a newline; at once, for whoever reads it while the command goes on."""
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str).decode())
     sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def show_error(error: OracleError, *, json: bool) -> None:

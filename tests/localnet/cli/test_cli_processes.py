@@ -40,7 +40,9 @@ def script(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 @asynccontextmanager
 async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*ORACLE, *arguments, stdout=pipe, stderr=pipe)
+    # As in a plain shell: a pipe is buffered there, unless the command takes care.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = await asyncio.create_subprocess_exec(*ORACLE, *arguments, stdout=pipe, stderr=pipe, env=environment)
     try:
         yield process
     finally:
