@@ -35,12 +35,13 @@ STOP_SECONDS = 40.0
 
 @dataclass(slots=True)
 class DaemonProcess:
-    """`oracle run` over one configuration. Its output is appended to `log`, start after start."""
+    """`oracle run` over one configuration, or another `command`. Its output is appended to `log`, start after start."""
 
     config: Path
     base_uri: str
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    command: str = "run"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -64,7 +65,7 @@ class DaemonProcess:
         """Start the process without waiting for it."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "oracle", "run", "--config", str(self.config)],
+                [sys.executable, "-m", "oracle", self.command, "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -105,10 +106,15 @@ class DaemonProcess:
 
 @asynccontextmanager
 async def running_daemon(
-    config: Path, base_uri: str, log: Path, environment: Mapping[str, str] | None = None
+    config: Path,
+    base_uri: str,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    command: str = "run",
 ) -> AsyncIterator[DaemonProcess]:
     """A daemon that is ready; stopped at the end if it still runs."""
-    daemon = DaemonProcess(config, base_uri, log, environment or {})
+    daemon = DaemonProcess(config, base_uri, log, environment or {}, command)
     try:
         await daemon.start()
         yield daemon

@@ -17,7 +17,8 @@ from oracle.core.identity import call_idempotency_key
 from oracle.core.routing import Route
 from oracle.pipeline.budget import within_budget
 from oracle.pipeline.context import Context
-from oracle.store import calls
+from oracle.store import calls, recordings
+from oracle.store.errors import CALL_EXISTS
 from oracle.store.rows import GatewayJobRow
 from oracle.store.schema import AttemptState, CallKind, CallState
 
@@ -68,6 +69,9 @@ class Call:
 
         def write(c: Connection) -> GatewayJobRow:
             if self.job is None:
+                if self.recording is not None and recordings.has(c, self.recording.address):
+                    # The same call has been answered since we looked: it is not bought a second time.
+                    raise CALL_EXISTS(self.recording.address)
                 self._allow(c, self.input_tokens + self.output_tokens, quote.cost_lamports + chain_lamports, now_ms)
                 calls.begin(
                     c,
@@ -163,7 +167,8 @@ class Call:
                 now_ms=now_ms,
             )
             if recording is not None and output is not None and is_first_end:
-                keep(c, recording, self.id, job, output, now_ms=now_ms)
+                kept = keep(c, recording, self.id, job, output, now_ms=now_ms)
+                assert kept, "another answer has the address"
 
         await self.context.write(write, *(() if recording is None else ("recordings",)))
 

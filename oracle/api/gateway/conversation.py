@@ -26,6 +26,7 @@ from oracle.core.compute import (
     Task,
 )
 from oracle.core.errors import OracleError
+from oracle.core.identity import nonce_of
 from oracle.core.policy import MODEL_SUBSTITUTED, OUTPUT_EMPTY
 from oracle.core.routing import Route, is_same_model
 from oracle.pipeline.context import Context
@@ -123,7 +124,10 @@ async def begin_chat(
 ) -> Conversation:
     """Raises whatever speaks against the call, before anything is bought."""
     context = gateway.context
-    seed = gateway.draw(31) if ask.seed is None else ask.seed
+    seed = ask.seed
+    if seed is None:
+        # A call that is repeated under its name must be the same call: the seed is part of what is asked.
+        seed = gateway.draw(31) if idempotency_key is None else nonce_of(client.name, idempotency_key) >> 32
     task = Task(
         model=ask.model,
         messages=ask.messages,

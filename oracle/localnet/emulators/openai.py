@@ -65,7 +65,8 @@ class ScriptedOpenAI:
     """`POST /v1/chat/completions` and `/v1/embeddings`, `GET /v1/models` and `/health`.
 
     `api_key` None leaves the server open. `word_seconds` is the pause between two words of a stream (and their sum
-    before an answer in one piece). `models` None serves whatever model is asked for.
+    before an answer in one piece). `models` None serves whatever model is asked for. While `flowing` is clear, streams
+    that have begun wait before their next word.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class ScriptedOpenAI:
     ) -> None:
         self.faults = Faults(wire_kinds(("answer", Answer)))
         self.ready = True
+        self.flowing = asyncio.Event()
+        self.flowing.set()
         self.requests: list[dict[str, Any]] = []
         self.streams: list[Streamed] = []
         self._personality = personality
@@ -186,6 +189,7 @@ class ScriptedOpenAI:
                 yield b"data: [DONE]\n\n"
                 return
             await asyncio.sleep(self.word_seconds)
+            await self.flowing.wait()
             yield event({"content": word})
         yield event({}, finish)
         if usage is not None:

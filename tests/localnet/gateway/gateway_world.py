@@ -84,6 +84,7 @@ class GatewayWorld:
                 emulator.faults.clear()
                 emulator.requests.clear()
                 emulator.streams.clear()
+                emulator.flowing.set()
                 emulator.words, emulator.word_seconds = 6, 0.0
 
 
@@ -154,6 +155,7 @@ async def shared_gateway(directory: Path) -> AsyncIterator[GatewayWorld]:
                         "frugal": client_settings("frugal", tokens_per_day=150),
                         "poor": client_settings("poor", lamports_per_day=15_000),
                         "picky": client_settings("picky", models=["pair"]),
+                        "miser": client_settings("miser", record=True, lamports_per_day=100_000),
                         "secret": client_settings("secret", private=True),
                     },
                 },
