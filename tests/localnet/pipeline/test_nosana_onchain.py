@@ -248,15 +248,15 @@ async def test_a_wallet_that_is_emptied_at_the_last_moment_buys_nothing(world: W
 
 async def test_a_price_that_was_raised_at_the_last_moment_is_not_paid(world: World, nosana: NosanaWorld) -> None:
     async with world.daemon() as daemon:
-        await before_simulation(daemon, lambda: nosana.set_price(5 * PRICE))
+        await before_simulation(daemon, lambda: nosana.set_price(4 * PRICE))
         submitted = await world.submit(fee_lamports=100_000)
         await answered(world, submitted)
         first, second = await nosana.attempts(daemon, submitted)
         assert (first.error_code, first.cost_lamports) == ("ORC-PROVIDER-040", 0)
         job = await nosana.job(second)
         assert job is not None
-        assert job.price == 5 * PRICE
-        assert second.quoted_lamports == pytest.approx(5 * first.quoted_lamports, rel=0.01)
+        assert job.price == 4 * PRICE
+        assert second.quoted_lamports == pytest.approx(4 * first.quoted_lamports, rel=0.01)
         assert len(await nosana.listings()) == 1
 
 
