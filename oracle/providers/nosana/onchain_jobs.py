@@ -70,8 +70,7 @@ class ChainJobs:
             sightings[job] = Sighting(seen, here)
             if seen is not None and seen.state is not JobState.DONE and here is None:
                 undecided.append((job, seen))
-        sightings.update(await self._decide(undecided))
-        return sightings
+        return sightings | (await self._decide(undecided) if undecided else {})
 
     async def _decide(self, jobs: Sequence[tuple[Pubkey, JobAccount]]) -> dict[Pubkey, Sighting]:
         waiting = await self._waiting({account.market for _, account in jobs if account.state is JobState.QUEUED})
