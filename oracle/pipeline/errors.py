@@ -113,6 +113,13 @@ INPUT_GONE = ErrorCode(
     "The URI answered that it has no such content, or redirected too often.",
     "Serve the input at the URI until the request has ended, and submit again.",
 )
+INPUT_WAITING = ErrorCode(
+    "ORC-PIPE-014",
+    "Input waits for its turn",
+    "As many hosts are being asked for inputs as may be at once, of all requesters or of this one.",
+    "Nothing to do: it is fetched as soon as another one is done. See `daemon.concurrency`.",
+    Verdict.RETRY,
+)
 PURCHASE_IN_FLIGHT = ErrorCode(
     "ORC-SETTLE-010",
     "A purchase by transaction may still land",

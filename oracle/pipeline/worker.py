@@ -13,13 +13,16 @@ from oracle.core.lifecycle import State
 from oracle.core.policy import NOT_NOW, RETRIES_EXHAUSTED, disposition
 from oracle.core.request import Reason
 from oracle.pipeline.context import Context
-from oracle.pipeline.errors import INPUT_UNREACHABLE, UNEXPECTED
+from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, UNEXPECTED
 from oracle.store import requests
 from oracle.store.errors import LEASE_LOST
 from oracle.store.rows import RequestRow
 
 log = structlog.get_logger(__name__)
 Step = Callable[[Context, RequestRow], Awaitable[None]]
+
+# Nothing has failed: the row waits for others.
+_UNCOUNTED = (NOT_NOW.code, INPUT_WAITING.code)
 
 # Bells wake a loop at once; this bounds how late it notices work that another process left.
 LONGEST_NAP_SECONDS = 1.0
@@ -86,7 +89,7 @@ async def failed(context: Context, row: RequestRow, error: OracleError) -> None:
         log.info("lease lost", state=row.state)
         return
     try:
-        if error.code == NOT_NOW.code:
+        if error.code in _UNCOUNTED:
             await try_later(context, row, error, count=False)
         elif error.verdict is Verdict.GIVE_UP:
             await give_up(context, row, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pipeline_world import World, until
+from solders.keypair import Keypair
 from test_fetch_server import Host, listening, ok, status
 from throwaway_ca import ThrowawayCA
 
@@ -17,9 +19,11 @@ from oracle.core.compute import Dataset
 from oracle.core.dataquery import DataQuery
 from oracle.core.lifecycle import State
 from oracle.core.request import Data, Status, Uri
+from oracle.localnet import network
 from oracle.pipeline import inputs
 from oracle.pipeline.daemon import assembled
 from oracle.store import attempts
+from oracle.store import requests as rows
 
 pytestmark = pytest.mark.localnet
 
@@ -146,3 +150,34 @@ async def test_nobody_can_put_words_of_his_own_in_the_place_of_data(world: World
         await inputs.load(daemon.context, await requests.read(world.rpc, planted.address))
         content, _ = await inputs.load(daemon.context, victim)
     assert content.startswith(b"data://weather/tokyo: rain")
+
+
+async def test_hosts_that_are_slow_on_purpose_delay_nobody_else(world: World, host: Host) -> None:
+    """Law 6: more of them than the daemon has hands, and each for as long as it may."""
+
+    async def silence(_: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    host.answers["/slow"], host.answers["/prompt"] = silence, ok(PROMPT)
+    stranger = Keypair()
+    await network.fund(world.node, stranger.pubkey())
+    for nonce in range(12):
+        slow = Uri(f"{host.uri}/slow", hashlib.sha256(b"%d" % nonce).digest())
+        await world.submit(slow, requester=stranger, nonce=nonce, ttl_slots=1_000)
+    changes = {"daemon": {"concurrency": 8, "drain_seconds": 0.1}, "input": {"timeout_seconds": 60.0}}
+    async with world.daemon(**changes) as daemon:
+
+        async def slow_begun() -> bool:
+            return "/slow" in host.paths
+
+        await until(slow_begun, "the first slow fetch")
+        inline = await world.submit("And this one goes on.", ttl_slots=3_000)
+        fetched = await world.submit(Uri(f"{host.uri}/prompt", hashlib.sha256(PROMPT).digest()), ttl_slots=3_000)
+        await world.reaches(daemon, inline, State.SETTLED)
+        await world.reaches(daemon, fetched, State.SETTLED)
+        # One of the stranger's is being fetched, one in eight; none of the others has failed, or counts as failed.
+        assert host.paths.count("/slow") == 1
+        waiting = await daemon.context.store.read(lambda c: rows.listing(c, states=[State.SEEN]))
+        assert len(waiting) == 12
+        assert {row.retries for row in waiting} == {0}
+        assert {row.error_code for row in waiting} == {None, "ORC-PIPE-014"}
