@@ -18,12 +18,12 @@ from oracle.store.rows import AttemptRow as AttemptRow
 from oracle.store.rows import RequestRow
 from oracle.store.schema import LIVE_ATTEMPT, AttemptState, LedgerKind, ledger
 from oracle.store.schema import attempts as t
-from oracle.store.sql import append, insert_new
+from oracle.store.sql import append, insert_new, is_one_of
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
 _FACT: Final = update(t).where(t.c.id == bindparam("wanted_id")).returning(t)
-_WAS_LIVE: Final = t.c.state.in_(LIVE_ATTEMPT)
+_WAS_LIVE: Final = is_one_of(t.c.state, LIVE_ATTEMPT)
 _STARTED: Final = _FACT.values(
     state=case((_WAS_LIVE, AttemptState.RUNNING), else_=t.c.state),
     started_at_ms=func.coalesce(t.c.started_at_ms, bindparam("at_ms", type_=BigInteger)),
@@ -166,13 +166,15 @@ def of(conn: Connection, request_id: int) -> list[AttemptRow]:
 
 def live(conn: Connection, request_id: int) -> list[AttemptRow]:
     """The attempts of a request that may cost or yield something yet, by lane."""
-    query = select(t).where(t.c.request_id == request_id, t.c.state.in_(LIVE_ATTEMPT)).order_by(t.c.lane)
+    query = select(t).where(t.c.request_id == request_id, is_one_of(t.c.state, LIVE_ATTEMPT)).order_by(t.c.lane)
     return [AttemptRow(*row) for row in conn.execute(query)]
 
 
 def live_of_all(conn: Connection, request_ids: Collection[int]) -> dict[int, AttemptRow]:
     """The live attempt of the lowest lane, for each of the requests that has one."""
-    query = select(t).where(t.c.request_id.in_(request_ids), t.c.state.in_(LIVE_ATTEMPT)).order_by(t.c.lane.desc())
+    query = (
+        select(t).where(t.c.request_id.in_(request_ids), is_one_of(t.c.state, LIVE_ATTEMPT)).order_by(t.c.lane.desc())
+    )
     return {row.request_id: AttemptRow(*row) for row in conn.execute(query)}
 
 

@@ -16,13 +16,14 @@ from oracle.store.schema import (
     requests,
     settlements,
 )
+from oracle.store.sql import is_one_of
 
 
 def overdue(conn: Connection, *, slot: int, limit: int) -> list[RequestRow]:
     """Past their deadline at `slot`, open as far as is known, no intent under way; longest overdue first."""
     query = (
         select(requests)
-        .where(requests.c.state.in_(OPEN), requests.c.deadline_slot < slot, ~_has_live_settlement())
+        .where(is_one_of(requests.c.state, OPEN), requests.c.deadline_slot < slot, ~_has_live_settlement())
         .order_by(requests.c.deadline_slot)
         .limit(limit)
     )
@@ -34,7 +35,7 @@ def closable(conn: Connection, *, slot: int, limit: int) -> list[RequestRow]:
     query = (
         select(requests)
         .where(
-            requests.c.state.in_(ENDED),
+            is_one_of(requests.c.state, ENDED),
             requests.c.end_finalized.is_(True),
             requests.c.closed.is_(False),
             requests.c.ended_slot + requests.c.retention_slots < slot,
@@ -51,7 +52,7 @@ def unfinalized(conn: Connection, *, limit: int) -> list[RequestRow]:
     """Ended at `confirmed`, which a fork may still undo; oldest end first."""
     query = (
         select(requests)
-        .where(requests.c.state.in_(ENDED), requests.c.end_finalized.is_(False), requests.c.closed.is_(False))
+        .where(is_one_of(requests.c.state, ENDED), requests.c.end_finalized.is_(False), requests.c.closed.is_(False))
         .order_by(requests.c.ended_slot)
         .limit(limit)
     )
@@ -63,7 +64,7 @@ def orphans(conn: Connection, *, limit: int) -> list[tuple[RequestRow, AttemptRo
     query = (
         select(attempts)
         .join(requests, requests.c.id == attempts.c.request_id)
-        .where(attempts.c.state.in_(LIVE_ATTEMPT), requests.c.state.in_(ENDED))
+        .where(is_one_of(attempts.c.state, LIVE_ATTEMPT), is_one_of(requests.c.state, ENDED))
         .order_by(attempts.c.id)
         .limit(limit)
     )
@@ -77,7 +78,7 @@ def _has_live_settlement() -> ColumnElement[bool]:
     return exists().where(
         and_(
             settlements.c.request_id == requests.c.id,
-            settlements.c.state.in_(LIVE_SETTLEMENT),
+            is_one_of(settlements.c.state, LIVE_SETTLEMENT),
             settlements.c.kind != SettlementKind.PURCHASE,
         )
     )

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import replace
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Update, bindparam, case, func, or_, select, update
+from sqlalchemy import BigInteger, Connection, Integer, Select, Update, bindparam, case, func, or_, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from oracle.core import lifecycle
 from oracle.core.lifecycle import ENDED, State
@@ -20,7 +22,7 @@ from oracle.store.errors import LEASE_LOST, ROW_MISSING
 from oracle.store.rows import KnownRow as KnownRow
 from oracle.store.rows import RequestRow as RequestRow
 from oracle.store.schema import requests as t
-from oracle.store.sql import insert_new
+from oracle.store.sql import insert_new, is_one_of
 
 # Named one by one, for an index finds what is in a list and not what is absent from one.
 OPEN: Final = frozenset(State) - ENDED
@@ -137,23 +139,37 @@ def take(
 
     `lease_ms` must outlive the time-out of every call made under it.
     """
+    values = {"owner": owner, "at_ms": now_ms, "until_ms": now_ms + lease_ms, "most": limit}
+    taken = [RequestRow(*row) for row in conn.execute(_take(frozenset(states)), values)]
+    return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
+
+
+@cache
+def _take(states: frozenset[State]) -> ReturningUpdate[Any]:
+    now_ms = bindparam("at_ms", type_=BigInteger)
     due = (
         select(t.c.id)
-        .where(t.c.state.in_(states), t.c.wake_at_ms <= now_ms, _unleased(now_ms))
+        .where(
+            is_one_of(t.c.state, states),
+            t.c.wake_at_ms <= now_ms,
+            or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms),
+        )
         .order_by(t.c.deadline_slot, t.c.id)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer))
         .with_for_update(skip_locked=True)
         # A planner may run a subquery again for each row, and so lock more than `limit`; a CTE runs once.
         .cte("due")
     )
-    statement = (
+    return (
         update(t)
         .where(t.c.id.in_(select(due.c.id)))
-        .values(lease_owner=owner, lease_until_ms=now_ms + lease_ms, fence=t.c.fence + 1)
+        .values(
+            lease_owner=bindparam("owner"),
+            lease_until_ms=bindparam("until_ms", type_=BigInteger),
+            fence=t.c.fence + 1,
+        )
         .returning(t)
     )
-    taken = [RequestRow(*row) for row in conn.execute(statement)]
-    return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
 
 
 def move(
@@ -365,17 +381,19 @@ def open_count_of(conn: Connection, requester: str) -> int:
 
 def next_wake_ms(conn: Connection, states: Collection[State]) -> int | None:
     """When the next row of these states can be taken, in the past where one can be now; None where there is none."""
+    wake_ms: int | None = conn.execute(_next_wake(frozenset(states))).scalar_one()
+    return wake_ms
+
+
+@cache
+def _next_wake(states: frozenset[State]) -> Select[Any]:
     free_at = case((t.c.lease_until_ms > t.c.wake_at_ms, t.c.lease_until_ms), else_=t.c.wake_at_ms)
-    return conn.execute(select(func.min(free_at)).where(t.c.state.in_(states))).scalar()
+    return select(func.min(free_at)).where(is_one_of(t.c.state, states))
 
 
 def _one(conn: Connection, query: Select[Any], **wanted: Any) -> RequestRow | None:
     row = conn.execute(query, wanted).one_or_none()
     return None if row is None else RequestRow(*row)
-
-
-def _unleased(now_ms: int) -> ColumnElement[bool]:
-    return or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms)
 
 
 def _write_and_wake(conn: Connection, row: RequestRow, columns: dict[str, Any], *, now_ms: int, due_at_ms: int) -> None:

@@ -105,7 +105,7 @@ class Choice(TypeDecorator[Any]):
         super().__init__(16)
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else self.kind(value).value
+        return value.value if isinstance(value, self.kind) else None if value is None else self.kind(value).value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> StrEnum | None:
         return None if value is None else self.kind(value)

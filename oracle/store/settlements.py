@@ -10,7 +10,20 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from oracle.core.settlement import DEAD, SignatureState
@@ -21,7 +34,7 @@ from oracle.store.schema import LIVE_SETTLEMENT, SettlementKind, SettlementState
 from oracle.store.schema import settlements as t
 from oracle.store.schema import signature_members as m
 from oracle.store.schema import signatures as s
-from oracle.store.sql import insert_new
+from oracle.store.sql import insert_new, is_one_of
 
 OPEN_SIGNATURE: Final = (SignatureState.SIGNED, SignatureState.SENT, SignatureState.CONFIRMED)
 
@@ -31,10 +44,10 @@ _SETTLING: Final = (SettlementKind.RECORD, SettlementKind.REJECT)
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
 _LIVE_OF_REQUEST: Final = select(t).where(
-    t.c.state.in_(LIVE_SETTLEMENT), t.c.request_id == bindparam("wanted_id"), t.c.kind != SettlementKind.PURCHASE
+    is_one_of(t.c.state, LIVE_SETTLEMENT), t.c.request_id == bindparam("wanted_id"), t.c.kind != SettlementKind.PURCHASE
 )
 _LIVE_PURCHASE: Final = select(t).where(
-    t.c.state.in_(LIVE_SETTLEMENT), t.c.attempt_id == bindparam("wanted_id"), t.c.kind == SettlementKind.PURCHASE
+    is_one_of(t.c.state, LIVE_SETTLEMENT), t.c.attempt_id == bindparam("wanted_id"), t.c.kind == SettlementKind.PURCHASE
 )
 _MEMBERS: Final = (
     select(t)
@@ -44,6 +57,22 @@ _MEMBERS: Final = (
 )
 _SIGNATURE_BY_ID: Final = select(s).where(s.c.id == bindparam("wanted_id"))
 _SIGNED: Final = insert(s).returning(s)
+_SENT: Final = (
+    update(s)
+    .where(s.c.id == bindparam("wanted_id"))
+    .values(state=case((s.c.state == SignatureState.SIGNED, SignatureState.SENT), else_=s.c.state))
+    .returning(s)
+)
+_NEW_FATE: Final = bindparam("new", type_=s.c.state.type)
+_JUDGED: Final = (
+    update(s)
+    .where(
+        s.c.id == bindparam("wanted_id"),
+        or_(~is_one_of(s.c.state, (SignatureState.FINALIZED, *DEAD)), s.c.state == _NEW_FATE),
+    )
+    .values(state=_NEW_FATE)
+    .returning(s)
+)
 _BECOME_SENT: Final = (
     update(t)
     .where(
@@ -55,15 +84,14 @@ _BECOME_SENT: Final = (
     .values(state=SettlementState.SENT, lease_owner=None, lease_until_ms=None)
     .returning(t)
 )
+_NEW: Final = bindparam("new", type_=t.c.state.type)
 _DECIDED: Final = (
     update(t)
     .where(
         t.c.id == bindparam("wanted_id"),
-        or_(
-            t.c.state != SettlementState.FINALIZED, bindparam("new", type_=t.c.state.type) == SettlementState.FINALIZED
-        ),
+        or_(t.c.state != SettlementState.FINALIZED, _NEW == SettlementState.FINALIZED),
     )
-    .values(state=bindparam("new"), lease_owner=None, lease_until_ms=None, fence=t.c.fence + 1)
+    .values(state=_NEW, lease_owner=None, lease_until_ms=None, fence=t.c.fence + 1)
     .returning(t)
 )
 _REOPENED: Final = (
@@ -114,20 +142,33 @@ def take_pending(
 
     Purchases are not among them: whoever intends one holds it, and nobody else signs it.
     """
+    values: dict[str, Any] = {"owner": owner, "at_ms": now_ms, "until_ms": now_ms + lease_ms, "most": limit}
+    if operator is not None:
+        values["of_operator"] = operator
+    taken = [SettlementRow(*row) for row in conn.execute(_take_pending(operator is not None), values)]
+    return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
+
+
+@cache
+def _take_pending(of_one_operator: bool) -> ReturningUpdate[Any]:
+    now_ms = bindparam("at_ms", type_=BigInteger)
     unleased = or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms)
     query = select(t.c.id).where(t.c.state == SettlementState.PENDING, t.c.wake_at_ms <= now_ms, unleased)
     query = query.where(t.c.kind != SettlementKind.PURCHASE)
-    if operator is not None:
-        query = query.where(t.c.operator == operator)
-    due = query.order_by(t.c.deadline_slot, t.c.id).limit(limit).with_for_update(skip_locked=True).cte("due")
-    statement = (
+    if of_one_operator:
+        query = query.where(t.c.operator == bindparam("of_operator"))
+    most = bindparam("most", type_=Integer)
+    due = query.order_by(t.c.deadline_slot, t.c.id).limit(most).with_for_update(skip_locked=True).cte("due")
+    return (
         update(t)
         .where(t.c.id.in_(select(due.c.id)))
-        .values(lease_owner=owner, lease_until_ms=now_ms + lease_ms, fence=t.c.fence + 1)
+        .values(
+            lease_owner=bindparam("owner"),
+            lease_until_ms=bindparam("until_ms", type_=BigInteger),
+            fence=t.c.fence + 1,
+        )
         .returning(t)
     )
-    taken = [SettlementRow(*row) for row in conn.execute(statement)]
-    return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
 
 
 def record_signature(
@@ -176,12 +217,7 @@ def record_signature(
 
 def sent(conn: Connection, signature_id: int, now_ms: int) -> SignatureRow:
     """The bytes went out, for the first time or again."""
-    return _write_signature(
-        conn,
-        signature_id,
-        last_sent_at_ms=now_ms,
-        state=case((s.c.state == SignatureState.SIGNED, SignatureState.SENT), else_=s.c.state),
-    )
+    return _write_signature(conn, _SENT, signature_id, last_sent_at_ms=now_ms)
 
 
 def mark_signature(
@@ -197,12 +233,10 @@ def mark_signature(
 
     Raises ORC-STORE-020 where its fate was final: finalized, failed and expired are never taken back.
     """
-    new = SignatureState(state)
-    final = s.c.state.in_((SignatureState.FINALIZED, *DEAD)) & (s.c.state != new)
-    values = {"state": new, "slot": slot, "error": error}
+    values = {"new": SignatureState(state), "slot": slot, "error": error}
     if fee_lamports is not None:
         values["fee_lamports"] = fee_lamports
-    return _write_signature(conn, signature_id, ~final, **values)
+    return _write_signature(conn, _JUDGED, signature_id, **values)
 
 
 def resolve(
@@ -256,7 +290,7 @@ def release(
             t.c.id == settlement.id,
             t.c.fence == settlement.fence,
             t.c.state == settlement.state,
-            t.c.state.in_(LIVE_SETTLEMENT),
+            is_one_of(t.c.state, LIVE_SETTLEMENT),
         )
         .values(
             state=SettlementState.PENDING,
@@ -307,7 +341,7 @@ def signature_by_id(conn: Connection, signature_id: int) -> SignatureRow:
 def open_signatures(conn: Connection, operator: str) -> list[SignatureRow]:
     """Signatures of an operator key whose fate is not final, oldest first."""
     of_operator = exists().where(m.c.signature_id == s.c.id, m.c.settlement_id == t.c.id, t.c.operator == operator)
-    query = select(s).where(s.c.state.in_(OPEN_SIGNATURE), of_operator).order_by(s.c.id)
+    query = select(s).where(is_one_of(s.c.state, OPEN_SIGNATURE), of_operator).order_by(s.c.id)
     return [SignatureRow(*row) for row in conn.execute(query)]
 
 
@@ -348,9 +382,9 @@ def _alive_for_the_same_effect(kind: SettlementKind) -> Select[tuple[str]]:
         same_effect = t.c.attempt_id == bindparam("attempt_id"), t.c.kind == SettlementKind.PURCHASE
     else:
         kinds = _SETTLING if kind in _SETTLING else (kind,)
-        same_effect = t.c.request_id == bindparam("request_id"), t.c.kind.in_(kinds)
+        same_effect = t.c.request_id == bindparam("request_id"), is_one_of(t.c.kind, kinds)
     # A claim that has taken effect lapses, and is then claimed anew; every other effect is had once.
-    alive = s.c.state.in_(OPEN_SIGNATURE) if kind == SettlementKind.CLAIM else s.c.state.not_in(DEAD)
+    alive = is_one_of(s.c.state, OPEN_SIGNATURE) if kind == SettlementKind.CLAIM else ~is_one_of(s.c.state, DEAD)
     return (
         select(s.c.signature)
         .join(m, m.c.signature_id == s.c.id)
@@ -373,9 +407,9 @@ def _write(conn: Connection, statement: ReturningUpdate[Any], settlement_id: int
 
 
 def _write_signature(
-    conn: Connection, signature_id: int, *conditions: ColumnElement[bool], **values: Any
+    conn: Connection, statement: ReturningUpdate[Any], signature_id: int, **values: Any
 ) -> SignatureRow:
-    row = conn.execute(update(s).where(s.c.id == signature_id, *conditions).values(**values).returning(s)).one_or_none()
+    row = conn.execute(statement, {"wanted_id": signature_id} | values).one_or_none()
     if row is None:
         raise ROW_MISSING(f"signature {signature_id} with an open fate")
     return SignatureRow(*row)

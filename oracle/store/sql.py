@@ -1,13 +1,14 @@
-"""Inserts: rows that may be there already, and rows that go in together at the end of their transaction."""
+"""Statements that the queries share: inserts of rows that may be there already, or that can wait for company."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Column, ColumnElement, Connection, Table, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
@@ -49,6 +50,14 @@ def gathered(conn: Connection) -> Iterator[None]:
             conn.execute(_append(conn.dialect.name, table), values)
     finally:
         info.pop(_GATHERED, None)
+
+
+def is_one_of(column: Column[Any], members: Iterable[StrEnum]) -> ColumnElement[bool]:
+    """`column IN (…)`, with the members in the text of the statement.
+
+    As parameters they would be spelt out anew at every execution, and SQLite would not use a partial index for them.
+    """
+    return column.in_([literal_column(f"'{member.value}'") for member in sorted(members)])
 
 
 @cache
