@@ -55,14 +55,16 @@ class Signer(Protocol):
 class KeypairSigner:
     """A key held in this process."""
 
-    __slots__ = ("__keypair",)
+    __slots__ = ("__keypair", "__public_key")
 
     def __init__(self, keypair: Keypair) -> None:
         self.__keypair = keypair
+        # solders derives it anew whenever it is asked, and it is asked for at every step of every request.
+        self.__public_key = keypair.pubkey()
 
     @property
     def public_key(self) -> Pubkey:
-        return self.__keypair.pubkey()
+        return self.__public_key
 
     async def ready(self) -> None:
         return None

@@ -10,13 +10,14 @@ import asyncio
 import base64
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 import httpx
 import orjson
 
-from oracle.chain.rpc.address import Address, address
+from oracle.chain.rpc.address import address
 from oracle.chain.rpc.errors import (
     ANSWER_LOST,
     BEHIND,
@@ -68,11 +69,11 @@ class Provider:
         self._timeout_seconds = timeout_seconds
         self._on_slot = on_slot
         self._ids = itertools.count(1)
-        self._http = httpx.AsyncClient(
-            transport=_Undisclosed(self._address, wire or _wire(self._address.url)),
-            timeout=timeout_seconds,
-            headers={"content-type": "application/json"},
-        )
+        # A transport, and not a client of httpx around it: that would log the URL, and hang requests, which hold it, on
+        # the exceptions it raises. Nor does a call need what a client adds, which takes as long as the rest of it.
+        self._wire = wire or _wire(self._address.url)
+        self._url, self._headers = _request_line(self._address.url)
+        self._timeouts = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout_seconds)}
 
     @property
     def name(self) -> str:
@@ -93,7 +94,7 @@ class Provider:
         return self
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._wire.aclose()
 
     async def _call(self, call: Call[T]) -> T:
         await self._throttle.wait(call.method)
@@ -112,11 +113,12 @@ class Provider:
         content = orjson.dumps(
             {"jsonrpc": "2.0", "id": next(self._ids), "method": call.method, "params": list(call.params)}
         )
+        request = httpx.Request("POST", self._url, headers=self._headers, content=content, extensions=self._timeouts)
         bulk = call.read_bulk is not None
         try:
             # httpx bounds each read, not the whole: an endpoint that drips a byte a second would hold us for ever.
             async with asyncio.timeout(self._timeout_seconds * (_BULK_PATIENCE if bulk else 1)):
-                async with self._http.stream("POST", self._address.origin, content=content) as response:
+                async with aclosing(await self._wire.handle_async_request(request)) as response:
                     pieces = await _read(where, response, _MOST_BULK_BYTES if bulk else _MOST_BYTES)
         # "from None": what the network library says is in the detail, scrubbed; its own text might show the URL.
         except _NOTHING_SENT as error:
@@ -174,30 +176,14 @@ def _wire(url: str) -> httpx.AsyncBaseTransport:
     return httpx.AsyncHTTPTransport(limits=_CONNECTIONS, verify=url.startswith("https:"))
 
 
-class _Undisclosed(httpx.AsyncBaseTransport):
-    """Puts path, query and password on the wire below httpx, which logs every URL that it is given."""
-
-    def __init__(self, to: Address, wire: httpx.AsyncBaseTransport) -> None:
-        url = httpx.URL(to.url)
-        self._wire = wire
-        self._url = url.copy_with(username=None, password=None, fragment=None)
-        login = base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
-        self._headers = {"authorization": f"Basic {login}"} if url.userinfo else {}
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        # A copy: httpx hangs the request on the exceptions it raises, and those are logged with their tracebacks.
-        return await self._wire.handle_async_request(
-            httpx.Request(
-                request.method,
-                self._url,
-                headers={**request.headers, **self._headers},
-                stream=request.stream,
-                extensions=request.extensions,
-            )
-        )
-
-    async def aclose(self) -> None:
-        await self._wire.aclose()
+def _request_line(url: str) -> tuple[httpx.URL, dict[str, str]]:
+    """Where a request goes, and its headers; a login in the URL goes into them."""
+    parsed = httpx.URL(url)
+    headers = {"content-type": "application/json", "accept-encoding": "gzip", "user-agent": "inference-oracle"}
+    if parsed.userinfo:
+        login = base64.b64encode(f"{parsed.username}:{parsed.password}".encode()).decode()
+        headers["authorization"] = f"Basic {login}"
+    return parsed.copy_with(username=None, password=None, fragment=None), headers
 
 
 async def _read(where: str, response: httpx.Response, most_bytes: int) -> list[bytes]:
