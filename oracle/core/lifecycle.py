@@ -61,8 +61,8 @@ _WORK: Final[dict[State, frozenset[State]]] = {
 _BY_ANOTHER: Final = frozenset({State.CANCELLED, State.EXPIRED, State.SUPERSEDED, State.VANISHED})
 
 # An end that was seen at `confirmed` can be undone by a fork until it is finalized: the request goes on with what is
-# at hand (nothing, an answer, a refusal, a signature in flight), or the other fork has ended it in another way.
-_UNDONE_BY_FORK: Final = frozenset({State.SEEN, State.COMPUTED, State.REFUSED, State.SETTLING})
+# at hand (nothing, an answer, a refusal, an intent under way), or the other fork has ended it in another way.
+_UNDONE_BY_FORK: Final = frozenset({State.SEEN, State.CLAIMING, State.COMPUTED, State.REFUSED, State.SETTLING})
 
 
 def successors(state: State) -> frozenset[State]:

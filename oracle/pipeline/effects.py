@@ -101,51 +101,79 @@ def undone(c: Connection, settlement: SettlementRow, *, now_ms: int) -> None:
     # Else it is a claim, and the settlement that rests on it is under way: the same bytes may still bring it back.
     row = request_of(c, settlement)
     if settlement.kind in _ENDS and row.state is _ENDS[settlement.kind][0]:
-        requests.force(
-            c,
-            row.id,
-            State.SETTLING,
-            now_ms=now_ms,
-            slot=None,
-            event="undone_by_fork",
-            ended_slot=None,
-            end_finalized=False,
-            chain_status=int(Status.PENDING),
-        )
+        reopened(c, row, slot=None, now_ms=now_ms)
+
+
+def open_after_all(c: Connection, row: RequestRow, header: Header, *, slot: int, now_ms: int) -> RequestRow | None:
+    """A finalized read at `slot` shows a request open whose end was seen before: a fork has undone the end."""
+    is_undone = header.status.is_open and row.state in ENDED and row.ended_slot is not None and row.ended_slot <= slot
+    return reopened(c, row, slot=slot, now_ms=now_ms) if is_undone else None
+
+
+def reopened(c: Connection, row: RequestRow, *, slot: int | None, now_ms: int) -> RequestRow | None:
+    """Back to work with what is at hand: nothing is bought twice because a fork came between."""
+    if (live := settlements.live_of(c, row.id)) is not None:
+        state = State.CLAIMING if live.kind is SettlementKind.CLAIM else State.SETTLING
+    elif row.output_sha256 is not None:
+        state = State.COMPUTED
+    elif row.reject_reason is not None:
+        state = State.REFUSED
+    else:
+        state = State.SEEN
+    return requests.force(
+        c,
+        row.id,
+        state,
+        now_ms=now_ms,
+        slot=slot,
+        event="undone_by_fork",
+        ended_slot=None,
+        end_finalized=False,
+        chain_status=int(Status.PENDING),
+    )
 
 
 def overtaken(
     c: Connection, context: Context, settlement: SettlementRow, header: Header | None, *, slot: int, now_ms: int
 ) -> None:
-    """A finalized read at `slot` shows that the request has ended: the account decides how.
+    """A finalized read at `slot` shows that there is nothing left to do for the instruction: the account decides why.
 
-    `header` is None where the account is gone, or lives anew: it ended, and was closed.
+    `header` is None where the account is gone, or lives anew: the request ended, and was closed.
     """
     row = request_of(c, settlement)
     settlements.resolve(
         c, settlement.id, SettlementState.DROPPED, now_ms=now_ms, code=SETTLEMENT_OVERTAKEN.code, detail=None
     )
     if header is None:
-        if row.state not in ENDED:
-            requests.force(
-                c,
-                row.id,
-                State.VANISHED,
-                now_ms=now_ms,
-                slot=slot,
-                event="vanished",
-                code=SETTLEMENT_OVERTAKEN.code,
-                detail="the account is gone",
-                ended_slot=slot,
-            )
-        requests.amend(c, row.id, closed=True, end_finalized=True)
-        return
-    intake.end(c, context, row.address, header, now_ms=now_ms)
-    requests.amend(c, row.id, ended_slot=header.settled_slot, end_finalized=True, chain_status=int(header.status))
-    ended = request_of(c, settlement)
-    if settlement.kind is SettlementKind.RECORD and ended.state is State.SETTLED:
+        gone(c, row, slot=slot, now_ms=now_ms)
+    elif header.status.is_open:
+        open_after_all(c, row, header, slot=slot, now_ms=now_ms)
+    elif ended(c, context, row, header, now_ms=now_ms) is State.SETTLED and settlement.kind is SettlementKind.RECORD:
         # It says what we meant to write, so an earlier signature of this intent wrote it.
         landed(c, context, settlement, slot=header.settled_slot, finalized=True, now_ms=now_ms)
+
+
+def gone(c: Connection, row: RequestRow, *, slot: int, now_ms: int) -> None:
+    if row.state not in ENDED:
+        requests.force(
+            c,
+            row.id,
+            State.VANISHED,
+            now_ms=now_ms,
+            slot=slot,
+            event="vanished",
+            code=SETTLEMENT_OVERTAKEN.code,
+            detail="the account is gone",
+            ended_slot=slot,
+        )
+    requests.amend(c, row.id, closed=True, end_finalized=True)
+
+
+def ended(c: Connection, context: Context, row: RequestRow, header: Header, *, now_ms: int) -> State:
+    """The end that a finalized read shows, whatever was seen of another fork before."""
+    intake.end(c, context, row.address, header, now_ms=now_ms)
+    facts = {"ended_slot": header.settled_slot, "chain_status": int(header.status), "end_finalized": True}
+    return requests.amend(c, row.id, **facts).state
 
 
 def given_up(

@@ -24,7 +24,7 @@ from oracle.core.settlement import Attempted, Next, Observed, SignatureState, ju
 from oracle.pipeline import effects, purchases
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import SETTLEMENT_EXPIRED, SETTLEMENT_FAILED
-from oracle.pipeline.refusals import BELL, WITH_DEADLINE, header_in, is_wanted, times
+from oracle.pipeline.refusals import BELL, DUTIES, header_in, is_wanted, times
 from oracle.pipeline.transactions import BUDGET_INSTRUCTIONS
 from oracle.store import ledger, requests, settlements
 from oracle.store.rows import SettlementRow, SignatureRow
@@ -69,13 +69,20 @@ async def turn(context: Context) -> bool:
     found = list(zip(rows, statuses.value, strict=True))
     await each((row, decided(context, row, status)) for row, status in found if status is not None)
     missing = [row for row, status in found if status is None]
-    # A node that has not come to the slot in which it landed cannot know of it: that is no sign of a fork.
-    await each((row, undone(context, row)) for row in missing if row.slot is not None and row.slot <= statuses.slot)
+    await each((row, undone(context, row)) for row in missing if is_on_no_fork(row, statuses.slot))
     gate = asyncio.Semaphore(SENDS_AT_ONCE)
     await each((row, resend(context, row, gate)) for row in missing if is_due(context, row))
     slot = max(context.slot(), statuses.slot)
     await look_for_the_dead(context, [row for row in missing if slot > row.signed_slot + BLOCKHASH_SLOTS])
     return True
+
+
+def is_on_no_fork(row: SignatureRow, slot: int) -> bool:
+    """Whether a node that does not know a confirmed signature at `slot` says that its block is gone.
+
+    One that has not come there yet says nothing, and one that is far beyond has forgotten: the history decides then.
+    """
+    return row.slot is not None and row.slot <= slot <= row.slot + BLOCKHASH_SLOTS
 
 
 async def each(steps: Iterable[tuple[SignatureRow, Awaitable[None]]]) -> None:
@@ -243,20 +250,23 @@ def freed(
         # Nothing was bought, and nothing is signed again: the next attempt of the request is a purchase of its own.
         settlements.resolve(c, member.id, SettlementState.FAILED, now_ms=now_ms, code=error.code)
         return
-    if member.state is SettlementState.LANDED:
-        # A claim that a fork took back while the settlement that rests on it waits: that one asks for a new claim.
-        settlements.resolve(c, member.id, SettlementState.DROPPED, now_ms=now_ms, code=error.code)
-        return
-    header = header_in(read.value, effects.request_of(c, member))
+    row = effects.request_of(c, member)
+    header = header_in(read.value, row)
     wanted = header is not None and is_wanted(member, header)
     if not may_sign_again([state], request_is_open=wanted, read_slot=read.slot, proof_slot=proof_slot):
         effects.overtaken(c, context, member, header, slot=read.slot, now_ms=now_ms)
+        return
+    assert header is not None
+    effects.open_after_all(c, row, header, slot=read.slot, now_ms=now_ms)
+    if member.state is SettlementState.LANDED:
+        # A claim that a fork took back while the settlement that rests on it waits: that one asks for a new claim.
+        settlements.resolve(c, member.id, SettlementState.DROPPED, now_ms=now_ms, code=error.code)
         return
     args: dict[str, Any] = dict(member.args)
     wait = 0.0
     if has_failed:
         failures = times(member, "failures") + 1
-        if failures > MAX_FAILURES and member.kind in WITH_DEADLINE:
+        if failures > MAX_FAILURES and member.kind not in DUTIES:
             effects.given_up(c, member, error, f"failed {failures} times", slot=read.slot, now_ms=now_ms)
             return
         args |= {"alone": True, "failures": failures}

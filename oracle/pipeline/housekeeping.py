@@ -14,15 +14,14 @@ from sqlalchemy import Connection
 from oracle.chain.rpc.types import Account
 from oracle.core.compute import Absent, CannotTell, Compute, Found, IdempotencyKey, JobHandle, Recovery
 from oracle.core.errors import OracleError
-from oracle.core.lifecycle import State
-from oracle.core.request import Status
+from oracle.pipeline import effects
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import ENDED_BY_ANOTHER
 from oracle.pipeline.poll import handle_of
-from oracle.pipeline.refusals import BELL, header_of
+from oracle.pipeline.refusals import BELL, header_in
 from oracle.pipeline.submit import CALL_SECONDS
 from oracle.pipeline.transactions import NO_DEADLINE
-from oracle.store import attempts, duties, requests, results, settlements
+from oracle.store import attempts, duties, results, settlements
 from oracle.store.rows import AttemptRow, GatewayJobRow, RequestRow
 from oracle.store.schema import AttemptState, SettlementKind
 
@@ -112,7 +111,7 @@ async def finalize_ends(context: Context) -> None:
         undone = []
         for row, account in zip(rows, read.value, strict=True):
             if row.ended_slot is not None and read.slot >= row.ended_slot:
-                moved = judge_end(c, row, account, read.slot, now_ms)
+                moved = judge_end(c, context, row, account, read.slot, now_ms)
                 undone += [moved] if moved else []
         return undone
 
@@ -121,30 +120,21 @@ async def finalize_ends(context: Context) -> None:
         context.bells.ring(row.state)
 
 
-def judge_end(c: Connection, row: RequestRow, account: Account | None, slot: int, now_ms: int) -> RequestRow | None:
-    """Mark the end final, or take the row back to work where the chain does not know of the end."""
-    header = header_of(account)
-    if header is None or header.created_slot != row.created_slot:
-        # Ended and closed since. A settlement of ours that is still open is judged by its signature first.
-        if settlements.live_of(c, row.id) is None:
-            requests.amend(c, row.id, end_finalized=True, closed=True)
-        return None
-    if not header.status.is_open:
-        requests.amend(c, row.id, end_finalized=True)
-        return None
-    if settlements.live_of(c, row.id) is not None or row.state in (State.SETTLED, State.REJECTED):
+def judge_end(
+    c: Connection, context: Context, row: RequestRow, account: Account | None, slot: int, now_ms: int
+) -> RequestRow | None:
+    """Mark the end final, as the chain has it now, or take the row back to work where the chain knows of none."""
+    if settlements.is_under_way(c, row.id):
         # Ours: its signature is followed to its fate, and takes the row along.
         return None
-    return requests.force(
-        c,
-        row.id,
-        State.SEEN,
-        now_ms=now_ms,
-        slot=slot,
-        event="undone_by_fork",
-        ended_slot=None,
-        chain_status=int(Status.PENDING),
-    )
+    header = header_in(account, row)
+    if header is None:
+        effects.gone(c, row, slot=slot, now_ms=now_ms)
+    elif header.status.is_open:
+        return effects.open_after_all(c, row, header, slot=slot, now_ms=now_ms)
+    else:
+        effects.ended(c, context, row, header, now_ms=now_ms)
+    return None
 
 
 async def cancel_orphans(context: Context) -> None:

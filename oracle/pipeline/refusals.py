@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 BELL = "settlements"
 MAX_REFUSALS = 6
 
-# Worth a try until their deadline; to expire and to close are duties that do not end.
-WITH_DEADLINE = (SettlementKind.CLAIM, SettlementKind.RECORD, SettlementKind.REJECT)
+# Never given up: without them a request would not end, nor the money go back (law 7).
+DUTIES = (SettlementKind.EXPIRE, SettlementKind.CLOSE)
 ON_A_CLAIM = (SettlementKind.RECORD, SettlementKind.REJECT)
 
 
@@ -40,7 +40,7 @@ async def drop_overdue(context: Context, members: Sequence[Member]) -> list[Memb
     slot, margin = context.slot(), context.terms().deadline_margin_slots
     in_time = []
     for member in members:
-        if member.settlement.kind in WITH_DEADLINE and slot + margin > member.settlement.deadline_slot:
+        if member.settlement.kind not in DUTIES and slot + margin > member.settlement.deadline_slot:
             why = f"slot {slot}, deadline {member.settlement.deadline_slot}"
             await give_up(context, member.settlement, OVERDUE, why)
         else:
@@ -71,7 +71,7 @@ async def refused(context: Context, member: Member, why: str) -> None:
         context.bells.ring(State.ADMITTED)
     elif settlement.kind in ON_A_CLAIM and header is not None and header.claim_required and not is_claimed:
         await claim_again(context, settlement, header, why)
-    elif settlement.kind in WITH_DEADLINE and times(settlement, "refusals") >= MAX_REFUSALS:
+    elif settlement.kind not in DUTIES and times(settlement, "refusals") >= MAX_REFUSALS:
         await give_up(context, settlement, SETTLEMENT_REFUSED, why)
     else:
         await wait_out(context, settlement, header, why)
@@ -181,7 +181,7 @@ def is_wanted(settlement: SettlementRow, header: Header) -> bool:
     """Whether the instruction can still have its effect on this life of the request."""
     match settlement.kind:
         case SettlementKind.CLOSE:
-            return True
+            return not header.status.is_open
         case SettlementKind.PUBLISH:
             return header.status is Status.FULFILLED and header.output_len == 0
         case _:

@@ -142,7 +142,7 @@ async def gather(context: Context) -> list[list[Member]]:
             log.exception("no instruction for a settlement", kind=settlement.kind, request=request.address)
             await unless_lost(give_up(context, settlement, UNEXPECTED, "no instruction"))
             continue
-        if newest[request.address] > request.created_slot:
+        if newest.get(request.address, 0) > request.created_slot:
             # It would land on the other one: what is computed for this one, in a receipt that names this one.
             await unless_lost(refused(context, member, "another request has its address"))
         else:

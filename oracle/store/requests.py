@@ -317,10 +317,11 @@ def by_ids(conn: Connection, request_ids: Collection[int]) -> dict[int, RequestR
 
 
 def newest_lives(conn: Connection, rows: Collection[RequestRow]) -> dict[str, int]:
-    """The newest known slot of creation at each row's address, which lives anew after a close or a fork."""
-    newest = select(t.c.address, func.max(t.c.created_slot).label("slot")).group_by(t.c.address)
-    found = conn.execute(newest.where(t.c.address.in_({row.address for row in rows})))
-    return {row.address: row.slot for row in found}
+    """The newest slot of creation of what may live at each row's address, made anew after a close or a fork."""
+    query = select(t.c.address, func.max(t.c.created_slot).label("slot")).where(
+        t.c.address.in_({row.address for row in rows}), t.c.closed.is_(False)
+    )
+    return {row.address: row.slot for row in conn.execute(query.group_by(t.c.address))}
 
 
 def listing(

@@ -326,6 +326,16 @@ def live_of(conn: Connection, request_id: int) -> SettlementRow | None:
     return _live(conn, _LIVE_OF_REQUEST, request_id)
 
 
+def is_under_way(conn: Connection, request_id: int) -> bool:
+    """Whether an intent of a request is live, or has landed and may still be undone; purchases do not count."""
+    query = select(t.c.id).where(
+        t.c.request_id == request_id,
+        t.c.state.in_((*LIVE_SETTLEMENT, SettlementState.LANDED)),
+        t.c.kind != SettlementKind.PURCHASE,
+    )
+    return conn.execute(query.limit(1)).first() is not None
+
+
 def live_purchase(conn: Connection, attempt_id: int) -> SettlementRow | None:
     """The pending or sent purchase of an attempt."""
     return _live(conn, _LIVE_PURCHASE, attempt_id)

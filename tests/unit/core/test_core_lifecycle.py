@@ -37,7 +37,7 @@ def test_an_open_state_leads_to_its_work_to_rest_or_to_any_end_and_nowhere_else(
 
 @pytest.mark.parametrize("state", sorted(ENDED - {State.VANISHED}))
 def test_an_end_is_left_only_for_another_end_or_for_what_a_fork_leaves_at_hand(state: State) -> None:
-    after_fork = {State.SEEN, State.COMPUTED, State.REFUSED, State.SETTLING}
+    after_fork = {State.SEEN, State.CLAIMING, State.COMPUTED, State.REFUSED, State.SETTLING}
     assert lifecycle.successors(state) == after_fork | (ENDED - {state, State.VANISHED})
 
 

@@ -523,9 +523,11 @@ class World:
         [[earned]] = self.database.rows("SELECT coalesce(sum(lamports), 0) FROM ledger WHERE kind = 'fee_earned'")
         ended = self.chain.finalized.ended.values()
         ours = [account for account in ended if account.status is Status.FULFILLED and account.operator == OURS]
-        assert earned == sum(account.fee_lamports for account in ours)
         paid = self.database.rows("SELECT signature FROM ledger JOIN signatures ON signatures.id = ledger.signature_id")
         beyond = self.database.rows(f"SELECT signature FROM signatures WHERE error = '\"{follow.OUTLIVED}\"'")
+        # Behind the end of every history nobody can tell what a request paid that somebody has closed since.
+        total = sum(account.fee_lamports for account in ours)
+        assert earned == total or (beyond and earned < total)
         landed = {signature for signature in self.sent if self.chain.landed(signature) is not None}
         assert {signature for [signature] in paid} == landed - {signature for [signature] in beyond}
 

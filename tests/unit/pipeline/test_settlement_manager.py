@@ -23,7 +23,8 @@ from settlement_world import (
 
 HISTORIES = 10_000 if os.environ.get("ORACLE_TEST_LENGTH") == "long" else 300
 STEPS = 24
-DEADLINES = (100_000, 100_000, 400, 90, 30)
+TTL_SLOTS = (100_000, 100_000, 100_000, 500, 200, 60)
+OTHERS = (cancel, rival_claims, rival_records, somebody_expires, payer_closes, payer_closes_and_submits_again)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,13 @@ def test_no_history_lands_two_settlements_or_leaves_a_request_open(
 
 
 async def history(world: World) -> None:
-    misbehave(world)
+    for n in range(2 + world.script.below(5)):
+        submit(world, n)
+    # Mostly too deep for a fork to undo.
+    world.advance(world.script.one_of((40, 40, 4)))
+    await world.run(world.watch)
+    for _ in range(4):
+        misbehave(world)
     for _ in range(STEPS):
         await step(world)
         world.check()
@@ -49,44 +56,75 @@ async def history(world: World) -> None:
     await world.check_the_end()
 
 
+def submit(world: World, n: int) -> None:
+    world.submit(n, ttl_slots=world.script.one_of(TTL_SLOTS), claim_required=world.script.chance(35))
+
+
 def misbehave(world: World) -> None:
-    """Each history has a few kinds of trouble, some of them often: together they would only drown one another."""
+    """One kind of trouble more, or less. A few at a time: together they would only drown one another."""
     script, manners = world.script, world.manners
-    for name in ("lag", "on_abandoned_fork", "unanswered", "cold_cache", "short_history", "lost", "delayed"):
-        setattr(manners, name, script.one_of((0, 0, 0, 10, 40, 80)))
-    for name in ("repeated", "uncertain", "refusing", "blaming_nobody"):
-        setattr(manners, name, script.one_of((0, 0, 0, 5, 20, 50)))
-    manners.lag_blocks = script.one_of((3, 40, 200))
-    manners.delay_slots = script.one_of((5, 60, 400))
-    for name in ("failing", "failing_unnamed", "locked", "commit_unknown"):
-        setattr(world, name, script.one_of((0, 0, 0, 5, 20)))
-    world.kills = script.one_of((0, 0, 1, 3, 8))
-    world.pauses = script.one_of((0, 0, 0, 1, 3))
-    world.yields = script.one_of((0, 0, 30, 80))
+    match script.below(18):
+        case 0:
+            manners.lag, manners.lag_blocks = script.one_of(((20, 3), (60, 40), (60, 200), (0, 0)))
+        case 1:
+            manners.on_abandoned_fork = script.one_of((20, 60, 0))
+        case 2:
+            manners.unanswered = script.one_of((5, 30, 0))
+        case 3:
+            manners.cold_cache = script.one_of((20, 80, 0))
+        case 4:
+            manners.short_history = script.one_of((50, 100, 0))
+        case 5 | 6:
+            manners.lost = script.one_of((60, 100, 30, 0))
+        case 7:
+            manners.delayed, manners.delay_slots = script.one_of(((50, 10), (50, 160), (90, 400), (0, 0)))
+            manners.repeated = manners.delayed
+        case 8:
+            manners.uncertain = script.one_of((50, 0))
+        case 9:
+            manners.refusing = script.one_of((10, 40, 0))
+        case 10:
+            manners.blaming_nobody = script.one_of((20, 60, 0))
+        case 11 | 12:
+            world.failing = script.one_of((20, 60, 0))
+        case 13:
+            world.failing_unnamed = script.one_of((20, 60, 0))
+        case 14:
+            world.locked, world.commit_unknown = script.one_of(((10, 0), (0, 10), (5, 5), (0, 0)))
+        case 15:
+            world.kills = script.one_of((1, 4, 0))
+        case 16:
+            world.pauses = script.one_of((1, 4, 0))
+        case 17:
+            world.yields = script.one_of((50, 90, 0))
 
 
 async def step(world: World) -> None:
     script = world.script
-    n = script.below(len(ADDRESSES))
-    kind = script.below(16)
-    if kind == 0:
-        world.advance(script.one_of((1, 4, 12)))
-    elif kind == 1:
-        world.advance(script.one_of((40, 160, 300)), skipped=script.below(30), unnoticed=script.chance(20))
-    elif kind in (2, 3):
-        world.submit(n, ttl_slots=script.one_of(DEADLINES), claim_required=script.chance(40))
-        world.advance(2)
-    elif kind == 4:
-        world.chain.fork(script.one_of((2, 5, 33)), resend=not script.chance(50))
-    elif kind == 5:
-        others = (cancel, rival_claims, rival_records, somebody_expires, payer_closes, payer_closes_and_submits_again)
-        world.meddle(n, script.one_of(others))
-        world.advance(1)
-    elif kind in (6, 7):
-        await world.run(script.one_of(world.loops))
-    elif kind in (8, 9, 10):
-        await world.run(*(loop for loop in world.loops if not script.chance(30)))
-    elif kind == 11:
-        world.clock.step(script.one_of((1_000, 3_600_000, -3_600_000)))
-    else:
-        await world.round(script.one_of((2, 10, 40)))
+    match script.below(20):
+        case 0 | 1:
+            await world.run(world.prepare, world.send, world.follow)
+        case 2 | 3:
+            world.advance(script.one_of((1, 2, 5)))
+            await world.run(world.follow)
+        case 4 | 5 | 6:
+            if world.chain.fork(script.one_of((1, 2, 3, 5, 8, 33)), resend=not script.chance(60)):
+                world.advance(script.one_of((1, 2, 4)))
+                await world.run(*script.one_of(((world.follow,), (world.watch,), (world.follow, world.watch))))
+        case 7:
+            world.advance(script.one_of((40, 160, 300)), skipped=script.below(30), unnoticed=script.chance(20))
+        case 8 | 9:
+            world.meddle(script.below(6), script.one_of(OTHERS))
+            world.advance(1)
+        case 10:
+            submit(world, script.below(len(ADDRESSES)))
+            world.advance(2)
+        case 11:
+            misbehave(world)
+        case 12:
+            world.clock.step(script.one_of((1_000, 3_600_000, -3_600_000)))
+        case 13 | 14:
+            await world.run(*(loop for loop in world.loops if not script.chance(30)))
+            world.advance(script.below(3))
+        case _:
+            await world.round(script.one_of((1, 3, 8, 20)))
