@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, update
 
 from oracle.core.lifecycle import ENDED
-from oracle.store.schema import SettlementState, requests, settlements
+from oracle.store.schema import CallState, SettlementState, gateway_calls, requests, settlements
 
 _SOON_MS: Final = 60_000
 
@@ -35,4 +35,8 @@ def take_over(conn: Connection, now_ms: int) -> int:
             (settlements, settlements.c.state == SettlementState.PENDING),
         )
     ]
-    return sum(freed) + sum(hurried)
+    # Calls of the gateway lapse at once: whoever looks after them ends them, and cancels what they had bought.
+    lapsed = conn.execute(
+        update(gateway_calls).where(gateway_calls.c.state == CallState.OPEN).values(owned_until_ms=0)
+    ).rowcount
+    return sum(freed) + sum(hurried) + lapsed

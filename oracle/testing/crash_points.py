@@ -30,7 +30,7 @@ from oracle.store.engine import Store
 
 T = TypeVar("T")
 
-_STORY: Final = ("oracle.pipeline.", "oracle.chain.watcher", "oracle.chain.scan")
+_STORY: Final = ("oracle.pipeline.", "oracle.api.gateway.", "oracle.chain.watcher", "oracle.chain.scan")
 """Where a point gets its name from: the code that decides, not the code that carries out."""
 _CARRIERS: Final = ("oracle.pipeline.context",)
 _BOUGHT: Final = ("quote", "submit", "find", "poll", "fetch", "cancel")

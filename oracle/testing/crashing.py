@@ -18,11 +18,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from oracle.api.app import app
+from oracle.api.gateway.server import open_gateway
 from oracle.api.server import serving
 from oracle.config import Config, load
 from oracle.logs import set_up
@@ -36,14 +38,16 @@ class Life:
     """One life of a daemon. Everything here can be pickled, so that a process can be forked to live it.
 
     `crash_at` kills it, `record` is a file to which each point is appended when it is first reached. `clock_steps` are
-    `(seconds after the start, seconds)` by which its wall clock jumps. `replaced` are names with another value, such as
-    `("oracle.providers.nosana.compute.INDEX_LAG_SECONDS", 1.0)`: what takes minutes there would take them in a test.
+    `(seconds after the start, seconds)` by which its wall clock jumps. `gateway` makes it one of `oracle gateway`.
+    `replaced` are names with another value, such as `("oracle.providers.nosana.compute.INDEX_LAG_SECONDS", 1.0)`: what
+    takes minutes there would take them in a test.
     """
 
     config: Path
     crash_at: str | None = None
     record: Path | None = None
     clock_steps: Sequence[tuple[float, float]] = ()
+    gateway: bool = False
     replaced: Sequence[tuple[str, Any]] = ()
 
 
@@ -67,17 +71,20 @@ def live(life: Life) -> Points:
     set_up(config.log)
     points = Points(_both(_crash(life.crash_at), _recorder(life.record)))
     with watched(points, config):
-        asyncio.run(_run(config, points, stepped_clock(life.clock_steps)))
+        asyncio.run(_run(config, points, stepped_clock(life.clock_steps), with_gateway=life.gateway))
     return points
 
 
-async def _run(config: Config, points: Points, clock: Clock) -> None:
+async def _run(config: Config, points: Points, clock: Clock, *, with_gateway: bool) -> None:
     async with assembled(config, clock) as daemon:
         context = daemon.context
         watch_parts(points, context)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
-        async with serving(app(context), config.api.host, config.api.port):
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(serving(app(context), config.api.host, config.api.port))
+            if with_gateway:
+                await stack.enter_async_context(open_gateway(context))
             await daemon.run()
 
 

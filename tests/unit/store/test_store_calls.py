@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from store_world import MINUTE, NOW, OTHER_OWNER, OWNER
 
 from oracle.core.errors import OracleError
-from oracle.store import attempts, calls, ledger
+from oracle.store import attempts, calls, leases, ledger
 from oracle.store.engine import Store
 from oracle.store.errors import ATTEMPT_EXISTS, CALL_EXISTS
 from oracle.store.schema import AttemptState, CallKind, CallState
@@ -130,6 +130,12 @@ async def test_a_call_is_abandoned_when_its_owner_is_not_heard_of(store: Store) 
     later = NOW + MINUTE + 1
     await store.write(lambda c: calls.hold(c, OWNER, later + MINUTE))
     assert [row.id for row in await store.read(lambda c: calls.abandoned(c, later, 10))] == ["call-2"]
+
+
+async def test_who_holds_the_database_alone_need_not_wait_for_the_calls_of_a_dead_one_to_lapse(store: Store) -> None:
+    await store.write(begin)
+    assert await store.write(lambda c: leases.take_over(c, NOW)) == 1
+    assert [row.id for row in await store.read(lambda c: calls.abandoned(c, NOW, 10))] == ["call-1"]
 
 
 async def test_a_live_job_of_a_call_that_is_over_is_an_orphan(store: Store) -> None:
