@@ -193,6 +193,7 @@ class NosanaOnChain:
         return self._terms.models
 
     async def close(self) -> None:
+        await self._statuses.close()
         await self._api.close()
 
     def _check(self, task: Task) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from oracle.providers.nosana.program import JobAccount
 _OVERRUN_SECONDS: Final = 600.0
 # In no queue and with no host for so long, and seen so again and again: it is in nobody's hands (§2.5, point 7).
 _ORPHANED_SECONDS: Final = 120.0
+_PATIENCE_SECONDS: Final = 2.0
 _KEPT: Final = 1000
 
 
@@ -50,6 +52,7 @@ class ChainStatuses:
         self._clock = clock
         self._now = now
         self._adrift: OrderedDict[str, float] = OrderedDict()
+        self._stopping: dict[str, asyncio.Task[None]] = {}
 
     async def of(self, handle: JobHandle, seen: Sighting | None) -> JobStatus:
         """The status of a job. `seen` is None where its account could not be read."""
@@ -115,12 +118,28 @@ class ChainStatuses:
         return JobStatus(JobState.FAILED, errors.HOST_FAILED("the job is in no queue and with no host"))
 
     async def _abandon(self, handle: JobHandle, error: OracleError, otherwise: JobState) -> JobStatus:
-        """Give a job up. It has failed once it is stopped, for only then may another be bought."""
+        """Give a job up. It has failed once it is stopped, for only then may another be bought.
+
+        A transaction may take its time, and all jobs are polled together: what takes longer goes on by itself.
+        """
+        stopping = self._stopping.get(handle.job_id)
+        if stopping is None:
+            cancel = self._canceller.cancel(*addresses_of(handle), slot_of(handle))
+            stopping = self._stopping[handle.job_id] = asyncio.create_task(cancel)
+        done, _ = await asyncio.wait({stopping}, timeout=_PATIENCE_SECONDS)
+        if not done:
+            return JobStatus(otherwise, message=f"{error}; being stopped")
+        del self._stopping[handle.job_id]
         try:
-            await self._canceller.cancel(*addresses_of(handle), slot_of(handle))
+            stopping.result()
         except OracleError as failure:
             return JobStatus(otherwise, message=f"{error}; not stopped yet: {failure}")
         return JobStatus(JobState.FAILED, error, str(error))
+
+    async def close(self) -> None:
+        for stopping in self._stopping.values():
+            stopping.cancel()
+        await asyncio.gather(*self._stopping.values(), return_exceptions=True)
 
 
 def addresses_of(handle: JobHandle) -> tuple[Pubkey, Pubkey]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -208,6 +209,12 @@ class NosanaWorld:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+
+
+def long(test: Callable[..., Awaitable[None]]) -> Any:
+    """Runs in `make test-all` only: tests without sockets hold the adapter to the same in `make test`."""
+    is_short = os.environ.get("ORACLE_TEST_LENGTH") != "long"
+    return pytest.mark.long(pytest.mark.skipif(is_short, reason="`make test-all`")(test))
 
 
 def is_listing(tx: VersionedTransaction) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from nosana_world import DEPOSIT, NOS, PRICE, NosanaWorld, host_waits, is_listing, nosana, timings
+from nosana_world import DEPOSIT, NOS, PRICE, NosanaWorld, host_waits, is_listing, long, nosana, timings
 from pipeline_world import World, until
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
@@ -97,6 +97,7 @@ async def test_a_job_is_handed_to_a_host_that_waits_in_line(world: World, nosana
         assert attempt.state is AttemptState.SUCCEEDED
 
 
+@long
 async def test_many_requests_have_a_job_each_and_none_is_mixed_up(world: World, nosana: NosanaWorld) -> None:
     async with world.daemon() as daemon:
         submitted = [await world.submit(f"question {number}", nonce=number) for number in range(5)]
@@ -109,6 +110,7 @@ async def test_many_requests_have_a_job_each_and_none_is_mixed_up(world: World, 
         assert len({row.output_sha256 for row in rows if row is not None}) == 5
 
 
+@long
 async def test_a_private_request_never_gets_near_the_open_ipfs(world: World, nosana: NosanaWorld) -> None:
     async with world.daemon() as daemon:
         submitted = await world.submit(params=Params(64, flags=Flags.PRIVATE))
@@ -154,6 +156,7 @@ async def test_a_job_that_no_host_takes_is_withdrawn_and_its_deposit_comes_back(
         assert await nosana.waiting() == ()
 
 
+@long
 async def test_a_host_that_quits_gives_the_deposit_back_before_another_job_is_bought(
     world: World, nosana: NosanaWorld
 ) -> None:
@@ -169,6 +172,7 @@ async def test_a_host_that_quits_gives_the_deposit_back_before_another_job_is_bo
         assert await nosana.nos() == NOS - PRICE * (job.time_end - job.time_start)
 
 
+@long
 async def test_a_job_that_its_owner_ends_by_hand_is_replaced(world: World, nosana: NosanaWorld) -> None:
     nosana.faults.add("slow_run", seconds=30, count=1)
     async with world.daemon() as daemon:
@@ -180,6 +184,7 @@ async def test_a_job_that_its_owner_ends_by_hand_is_replaced(world: World, nosan
         assert (first.error_code, second.state) == ("ORC-PROVIDER-034", AttemptState.SUCCEEDED)
 
 
+@long
 async def test_a_route_that_takes_too_long_is_ended_and_the_rest_of_the_deposit_comes_back(
     world: World, nosana: NosanaWorld
 ) -> None:
@@ -197,6 +202,7 @@ async def test_a_route_that_takes_too_long_is_ended_and_the_rest_of_the_deposit_
         assert await nosana.nos(HOST_KEY.pubkey()) == PRICE * min(3, job.time_end - job.time_start)
 
 
+@long
 async def test_a_result_that_was_cleaned_from_the_chain_is_read_from_the_indexer(
     world: World, nosana: NosanaWorld
 ) -> None:
@@ -223,6 +229,7 @@ async def test_a_result_that_was_cleaned_from_the_chain_is_read_from_the_indexer
 # --- money ---
 
 
+@long
 async def test_a_wallet_without_enough_nos_buys_nothing(world: World, nosana: NosanaWorld) -> None:
     await nosana.spend_all_but(DEPOSIT - 1)
     async with world.daemon() as daemon:

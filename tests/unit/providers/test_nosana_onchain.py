@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -295,6 +296,31 @@ async def test_a_job_that_cannot_be_withdrawn_yet_has_not_failed(ground: Ground)
     ground.buyer.refusals = [Refused("Custom", 6001)] * 3
     ground.clock.advance(601)
     assert (await status(ground)).state is JobState.QUEUED
+
+
+async def test_a_job_that_takes_long_to_be_stopped_keeps_no_other_waiting(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oracle.providers.nosana.onchain_status._PATIENCE_SECONDS", 0.01)
+    ground.chain.put_job()
+    ground.chain.put_market(CHEAP, 48, JOB)
+    landed, perform = asyncio.Event(), ground.buyer.perform
+
+    async def slow(order: Any) -> Refused | None:
+        await landed.wait()
+        return await perform(order)
+
+    ground.buyer.perform = slow  # type: ignore[method-assign]
+    ground.clock.advance(601)
+    compute = ground.compute()
+    for _ in range(3):
+        assert (await compute.poll([A_HANDLE]))[A_HANDLE].state is JobState.QUEUED
+    landed.set()
+    assert (await compute.poll([A_HANDLE]))[A_HANDLE].state is JobState.FAILED
+    assert len(ground.buyer.performed) == 1
+    landed.clear()
+    assert (await compute.poll([A_HANDLE]))[A_HANDLE].state is JobState.QUEUED
+    await compute.close()
 
 
 async def test_a_host_that_never_ends_its_job_is_ended_ten_minutes_past_its_time(ground: Ground) -> None:
