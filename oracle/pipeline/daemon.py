@@ -30,14 +30,14 @@ from oracle.pipeline import admit, follow, housekeeping, intake, poll, settle, s
 from oracle.pipeline.chain_view import RpcView
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells, Context
-from oracle.pipeline.errors import UNCONFIGURED_QUEUE
+from oracle.pipeline.errors import UNCONFIGURED_QUEUE, WRONG_CLUSTER
 from oracle.pipeline.fees import Fees
 from oracle.pipeline.purchases import Purchases
 from oracle.pipeline.queues import unconfigured_queues
 from oracle.pipeline.supervisor import supervise
 from oracle.providers import registry
 from oracle.providers.sources import registry as source_registry
-from oracle.store import journal, leases, lock, migrate
+from oracle.store import journal, leases, lock, marks, migrate
 from oracle.store.engine import Store
 
 log = structlog.get_logger(__name__)
@@ -65,6 +65,7 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
         pool = pool_of(config)
         stack.push_async_callback(pool.close)
         await pool.check()
+        await same_cluster(store, pool.client)
         slots = SlotClock()
         slots.seed(await pool.client.get_recent_performance_samples())
         slots.observe(await pool.client.get_slot(), clock.monotonic())
@@ -212,6 +213,16 @@ def hold_alone(stack: AsyncExitStack, config: Config, signer: Signer) -> bool:
         stack.callback(held.release)
     stack.callback(lock.hold(f"operator-{signer.public_key}").release)
     return held is not None
+
+
+async def same_cluster(store: Store, rpc: Client) -> None:
+    """A database is of one cluster for ever: on another, finalized reads would prove every request gone (law 1)."""
+    genesis = str(await rpc.get_genesis_hash())
+    known = await store.read(lambda c: marks.get(c, "genesis"))
+    if known is None:
+        await store.write(lambda c: marks.put(c, "genesis", genesis))
+    elif known != genesis:
+        raise WRONG_CLUSTER(f"database {known}, cluster {genesis}")
 
 
 def signer_of(operator: Operator) -> Signer:

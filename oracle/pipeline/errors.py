@@ -141,3 +141,9 @@ TRANSACTION_NOT_LANDED = ErrorCode(
     "It is made anew: its program refuses a second effect. If it repeats, see the fee cap in `[settlement]`.",
     Verdict.RETRY,
 )
+WRONG_CLUSTER = ErrorCode(
+    "ORC-PIPE-020",
+    "The database belongs to another cluster",
+    "Its requests are of a cluster with another genesis hash; here every one of them would look as if it had vanished.",
+    "Correct cluster.rpc, or give this cluster a database of its own with database.url.",
+)
