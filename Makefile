@@ -29,11 +29,12 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two files at a time: much of a test's time is waiting for a slot, a socket or a process.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: lint
-	ORACLE_TEST_LENGTH=long $(BIN)/python -m pytest
+	ORACLE_TEST_LENGTH=long $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 3600
 
 # Rebuilds the program's bytecode, IDL and checksums under idl/. Nothing else ever builds them.
 program:
