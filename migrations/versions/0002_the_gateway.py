@@ -112,6 +112,7 @@ def create_recordings() -> None:
         sa.Column("requester", sa.Text(), nullable=False),
         sa.Column("nonce", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("input_sha256", sa.Text()),
         sa.Column("fee_lamports", sa.BigInteger(), nullable=False),
         sa.Column("ttl_slots", sa.BigInteger(), nullable=False),
         sa.Column("output", sa.LargeBinary(), nullable=False),
@@ -139,6 +140,7 @@ def create_recordings() -> None:
         sa.CheckConstraint("state <> 'sent' OR signature_id IS NOT NULL", name=op.f("ck_recordings_signed")),
     )
     op.create_index("ix_recordings_state_wake_at_ms", "recordings", ["state", "wake_at_ms"])
+    op.create_index("ix_recordings_input_sha256", "recordings", ["input_sha256"])
 
 
 def unique_where(name: str, table: str, column: str, where: str) -> None:

@@ -16,7 +16,7 @@ from oracle.api.health import alive, ready
 from oracle.api.metrics import render
 from oracle.core.errors import OracleError, Verdict
 from oracle.pipeline.context import Context
-from oracle.store import results
+from oracle.store import recordings, results
 from oracle.store.rows import OutputRow
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -52,6 +52,16 @@ def app(context: Context) -> Starlette:
             return _not_found("receipt")
         return Response(found.content, media_type="application/json", headers=_SERVED)
 
+    async def prompt(request: Request) -> Response:
+        """What the gateway was asked, where it was too long to stand in the request on chain."""
+        name = request.path_params["hash"]
+        found = None
+        if _HASH.fullmatch(name):
+            found = await context.store.read(lambda c: recordings.servable_input(c, name))
+        if found is None:
+            return _not_found("input")
+        return Response(found.content, media_type="application/json", headers=_SERVED)
+
     async def livez(_: Request) -> Response:
         return _health(alive(context))
 
@@ -66,6 +76,7 @@ def app(context: Context) -> Starlette:
         routes=[
             Route("/v1/outputs/{hash}", output),
             Route("/v1/receipts/{hash}", receipt),
+            Route("/v1/inputs/{hash}", prompt),
             Route("/livez", livez),
             Route("/readyz", readyz),
             Route("/metrics", metrics),

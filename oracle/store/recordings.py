@@ -7,16 +7,19 @@ could be made a second time, and would be paid for a second time.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, update
 
+from oracle.core.lifecycle import ENDED, State
 from oracle.core.settlement import DEAD
 from oracle.store.errors import LEASE_LOST
+from oracle.store.rows import InputRow
 from oracle.store.rows import RecordingRow as RecordingRow
 from oracle.store.schema import RecordingState
+from oracle.store.schema import inputs as i
 from oracle.store.schema import recordings as t
+from oracle.store.schema import requests as r
 from oracle.store.schema import signatures as s
 from oracle.store.sql import insert_new
 
@@ -34,6 +37,7 @@ def put(
     requester: str,
     nonce: int,
     body: bytes,
+    input_sha256: str | None,
     fee_lamports: int,
     ttl_slots: int,
     output: bytes,
@@ -56,6 +60,7 @@ def put(
         requester=requester,
         nonce=nonce,
         body=body,
+        input_sha256=input_sha256,
         fee_lamports=fee_lamports,
         ttl_slots=ttl_slots,
         output=output,
@@ -83,15 +88,36 @@ def has(conn: Connection, address: str) -> bool:
     return conn.execute(select(exists().where(t.c.address == address))).scalar_one()
 
 
-def of_call(conn: Connection, call_id: str) -> RecordingRow | None:
-    row = conn.execute(select(t).where(t.c.call_id == call_id)).one_or_none()
-    return None if row is None else RecordingRow(*row)
+def servable_input(conn: Connection, sha256: str) -> InputRow | None:
+    """A prompt that some request on chain names by this hash, and that is ours to serve; None for any other."""
+    named = exists().where(t.c.input_sha256 == sha256, t.c.address == r.c.address)
+    row = conn.execute(select(i).where(i.c.sha256 == sha256, named)).one_or_none()
+    return None if row is None else InputRow(*row)
 
 
-def due(conn: Connection, states: Collection[RecordingState], now_ms: int, limit: int) -> list[RecordingRow]:
-    """Recordings in these states that are due, oldest first."""
-    query = select(t).where(t.c.state.in_(states), t.c.wake_at_ms <= now_ms).order_by(t.c.created_at_ms).limit(limit)
-    return [RecordingRow(*row) for row in conn.execute(query)]
+def due(conn: Connection, state: RecordingState, requester: str, now_ms: int, limit: int) -> list[RecordingRow]:
+    """Recordings of a key in this state that are due, oldest first."""
+    query = select(t).where(t.c.state == state, t.c.requester == requester, t.c.wake_at_ms <= now_ms)
+    return [RecordingRow(*row) for row in conn.execute(query.order_by(t.c.created_at_ms).limit(limit))]
+
+
+def over(conn: Connection, requester: str, limit: int) -> list[tuple[RecordingRow, State]]:
+    """Landed recordings of a key whose newest request has ended for good, and how."""
+    lives = r.alias()
+    newest = select(func.max(lives.c.created_slot)).where(lives.c.address == t.c.address).scalar_subquery()
+    query = (
+        select(t, r.c.state)
+        .where(
+            r.c.address == t.c.address,
+            r.c.created_slot == newest,
+            t.c.state == RecordingState.LANDED,
+            t.c.requester == requester,
+            r.c.state.in_(ENDED),
+            r.c.end_finalized.is_(True),
+        )
+        .limit(limit)
+    )
+    return [(RecordingRow(*row[:-1]), row[-1]) for row in conn.execute(query)]
 
 
 def signed(conn: Connection, row: RecordingRow, signature_id: int, *, now_ms: int) -> RecordingRow:

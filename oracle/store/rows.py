@@ -256,6 +256,7 @@ class GatewayJobRow:
 class RecordingRow:
     """An answer of the gateway and the request that is to hold its hash. Times of the job are unix seconds.
 
+    `input_sha256` names the prompt where it is too long to stand in the body: then we serve it (`inputs`).
     `signature_id` is the newest transaction that was signed to make the request.
     """
 
@@ -265,6 +266,7 @@ class RecordingRow:
     requester: str
     nonce: int
     body: bytes
+    input_sha256: str | None
     fee_lamports: int
     ttl_slots: int
     output: bytes

@@ -429,6 +429,7 @@ recordings: Final = Table(
     Column("requester", Text, nullable=False),
     Column("nonce", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("input_sha256", Text, index=True),
     Column("fee_lamports", BigInteger, nullable=False),
     Column("ttl_slots", BigInteger, nullable=False),
     Column("output", LargeBinary, nullable=False),

@@ -213,3 +213,40 @@ async def test_wherever_the_gateway_is_killed_nothing_is_lost_and_nothing_is_dou
         found = await asyncio.gather(*(one(at, point) for at, point in enumerate(reached)))
     say(capsys, f"{len(reached)} crash points in {time.monotonic() - began:.0f} s")
     assert not [breach for each in found for breach in each]
+
+
+STARTED = "store.write books.Call.started calls.job_started"
+
+
+@pytest.mark.parametrize("moment", [f"before {STARTED}", f"after {STARTED}"], ids=["unheard of", "heard of"])
+async def test_a_job_whose_gateway_was_killed_is_found_and_cancelled(tmp_path: Path, moment: str) -> None:
+    async with town(tmp_path) as place:
+        place.models["gpu"].word_seconds = 5.0
+        this = await case(place, "gpu")
+        body = {"model": "gpu", "messages": [{"role": "user", "content": this.question}], "max_tokens": 50}
+        this.launch(crash_at=moment)
+
+        async def asked() -> None:
+            async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as http:
+                headers = {"Authorization": f"Bearer {KEY}"}
+                while True:
+                    try:
+                        await http.post(f"{this.url}/v1/chat/completions", json=body, headers=headers)
+                    except httpx.ConnectError:
+                        await asyncio.sleep(0.05)
+                    except httpx.TransportError:
+                        return
+
+        asking = asyncio.create_task(asked())
+        assert await this.oracle.daemon.wait() == KILLED
+        await asking
+        this.launch()
+
+        async def cleaned() -> bool:
+            return this.oracle.select("SELECT state FROM gateway_jobs") == [("cancelled",)]
+
+        await until(cleaned, f"the cancelled job: {this.oracle.tail()}", PATIENCE_SECONDS)
+        (job,) = this.oracle.nosana.books()["jobs"]
+        assert job["stopped_by_owner"]
+        assert this.oracle.select("SELECT state, error_code FROM gateway_calls") == [("failed", "ORC-GATEWAY-018")]
+        assert this.oracle.select("SELECT count(*) FROM ledger WHERE kind = 'job'") == [(1,)]

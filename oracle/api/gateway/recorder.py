@@ -20,14 +20,14 @@ from solders.signature import Signature
 from sqlalchemy import Connection
 
 from oracle.api.gateway.errors import RECORDING_GIVEN_UP, RECORDING_IMPOSSIBLE, RECORDING_UNCLEAR
-from oracle.chain.program import instructions
+from oracle.api.gateway.recording import submission
 from oracle.chain.program.body import decode_body
 from oracle.chain.program.errors import explain
 from oracle.chain.rpc.types import SignatureStatus
 from oracle.chain.signer import Signer
 from oracle.core.backoff import backoff_seconds
 from oracle.core.errors import ErrorCode, OracleError
-from oracle.core.lifecycle import ENDED, State
+from oracle.core.lifecycle import State
 from oracle.core.packing import MAX_COMPUTE_UNITS
 from oracle.core.settlement import Attempted, Next, Observed, SignatureState, compute_unit_limit, judge
 from oracle.pipeline.context import Context
@@ -35,7 +35,7 @@ from oracle.pipeline.errors import SETTLEMENT_EXPIRED, SETTLEMENT_FAILED
 from oracle.pipeline.transactions import fee_lamports, message_of, signed, unsigned
 from oracle.store import calls, ledger, recordings, requests, settlements
 from oracle.store.errors import LEASE_LOST
-from oracle.store.rows import RecordingRow, RequestRow, SignatureRow
+from oracle.store.rows import RecordingRow, SignatureRow
 from oracle.store.schema import LedgerKind, RecordingState
 
 log = structlog.get_logger(__name__)
@@ -75,13 +75,14 @@ class Recorder:
         """One look at every recording that is due."""
         await self._each(await self._due(RecordingState.WAITING), self._sign_and_send)
         await self._follow(await self._due(RecordingState.SENT))
-        await self._each(await self._due(RecordingState.LANDED), self._end)
+        key = str(self._signer.public_key)
+        for row, end in await self._context.store.read(lambda c: recordings.over(c, key, BATCH)):
+            await self._over(row, end)
 
     async def _due(self, state: RecordingState) -> list[RecordingRow]:
-        now_ms, requester = self._context.clock.now_ms(), str(self._signer.public_key)
-        due = await self._context.store.read(lambda c: recordings.due(c, (state,), now_ms, BATCH))
-        # What another key has asked for, only that key can pay for.
-        return [row for row in due if row.requester == requester]
+        """Of our own key alone: what another has asked for, only that one can pay for."""
+        now_ms, key = self._context.clock.now_ms(), str(self._signer.public_key)
+        return await self._context.store.read(lambda c: recordings.due(c, state, key, now_ms, BATCH))
 
     async def _each(self, rows: Sequence[RecordingRow], step: Callable[[RecordingRow], Awaitable[None]]) -> None:
         """One failure is one recording's own affair (law 6)."""
@@ -104,18 +105,8 @@ class Recorder:
         if await self._is_there(row):
             await self._landed(row)
             return
-        instruction = instructions.submit_request(
-            context.program_id,
-            queue=Pubkey.from_string(row.queue),
-            requester=self._signer.public_key,
-            payer=self._signer.public_key,
-            nonce=row.nonce,
-            fee_lamports=row.fee_lamports,
-            ttl_slots=row.ttl_slots,
-            output_cap=0,
-            body=decode_body(row.body),
-        )
-        key = self._signer.public_key
+        key, queue, body = self._signer.public_key, Pubkey.from_string(row.queue), decode_body(row.body)
+        instruction = submission(context.program_id, key, queue, body, row.nonce, row.fee_lamports, row.ttl_slots)
         rehearsal = message_of(key, [instruction], Hash.default(), unit_limit=MAX_COMPUTE_UNITS, micro_lamports=0)
         simulation = await context.rpc.simulate_transaction(bytes(unsigned(rehearsal)), replace_blockhash=True)
         if (failure := simulation.failure) is not None:
@@ -287,29 +278,21 @@ class Recorder:
         log.error("recording failed", request=row.address, code=error.code, detail=detail)
         await self._context.store.write(write)
 
-    async def _end(self, row: RecordingRow) -> None:
+    async def _over(self, row: RecordingRow, end: State) -> None:
         """The request has ended, and no fork can undo it: settled, or the fee comes back when it is closed."""
-        known: RequestRow | None = await self._context.store.read(lambda c: requests.latest(c, row.address))
         now_ms = self._context.clock.now_ms()
-        if known is None or known.state not in ENDED or not known.end_finalized:
-            wait_ms = int(self._context.config.settlement.poll_interval_seconds * 1000)
-            await self._context.store.write(lambda c: recordings.postpone(c, row, wake_at_ms=now_ms + wait_ms))
-            return
-        is_settled = known.state is State.SETTLED
 
         def write(c: Connection) -> None:
-            if is_settled:
+            if end is State.SETTLED:
                 recordings.move(c, row, RecordingState.ENDED, now_ms=now_ms)
                 return
-            recordings.move(
-                c, row, RecordingState.FAILED, now_ms=now_ms, code=RECORDING_GIVEN_UP.code, detail=known.state
-            )
+            recordings.move(c, row, RecordingState.FAILED, now_ms=now_ms, code=RECORDING_GIVEN_UP.code, detail=end)
             calls.charge_chain(c, row.call_id, 0)
             ledger.book(
                 c, LedgerKind.REQUEST_FEE, row.fee_lamports, now_ms=now_ms, requester=row.requester, note=row.address
             )
 
-        log.info("recording ended", request=row.address, state=known.state)
+        log.info("recording ended", request=row.address, state=end)
         await self._context.store.write(write)
 
     async def _prune(self) -> None:

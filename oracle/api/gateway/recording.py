@@ -33,10 +33,10 @@ from oracle.chain.signer import Signer
 from oracle.core.compute import Output
 from oracle.core.identity import nonce_of
 from oracle.core.packing import TRANSACTION_BYTES
-from oracle.core.request import Body, Flags, Inline, Params
+from oracle.core.request import Body, Flags, Inline, Params, Uri
 from oracle.pipeline.context import Context
 from oracle.pipeline.transactions import fee_lamports, message_of, unsigned
-from oracle.store import recordings
+from oracle.store import recordings, results
 from oracle.store.rows import GatewayJobRow, RecordingRow
 
 UNIT_LIMIT: Final = 60_000
@@ -45,30 +45,20 @@ UNIT_LIMIT: Final = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A request to be. `reserved_lamports` are its fee, its rent and the most that its transaction may cost."""
+    """A request to be. `content` is what is asked; the body holds it, or where it is served.
+
+    `reserved_lamports` are its fee, its rent and the most that its transaction may cost.
+    """
 
     address: str
     queue: str
     requester: str
     nonce: int
     body: Body
+    content: bytes
     fee_lamports: int
     ttl_slots: int
     reserved_lamports: int
-
-    def instruction(self, program_id: Pubkey) -> Instruction:
-        requester = Pubkey.from_string(self.requester)
-        return instructions.submit_request(
-            program_id,
-            queue=Pubkey.from_string(self.queue),
-            requester=requester,
-            payer=requester,
-            nonce=self.nonce,
-            fee_lamports=self.fee_lamports,
-            ttl_slots=self.ttl_slots,
-            output_cap=0,
-            body=self.body,
-        )
 
 
 class Desk:
@@ -90,7 +80,7 @@ class Desk:
         if not client.settings.record:
             raise RECORDING_FORBIDDEN(client.name)
         context, settings = self._context, self._context.config.gateway
-        body = body_of(ask, seed)
+        body = self._body(ask, params_of(ask, seed))
         encoded = encode_body(body)
         nonce = self._draw() if idempotency_key is None else nonce_of(client.name, idempotency_key)
         requester = self.signer.public_key
@@ -104,6 +94,7 @@ class Desk:
             requester=str(requester),
             nonce=nonce,
             body=body,
+            content=ask.content,
             fee_lamports=fee,
             ttl_slots=min(max(wanted_slots, queue.terms.min_deadline_slots), queue.terms.max_deadline_slots),
             reserved_lamports=fee
@@ -113,6 +104,24 @@ class Desk:
         if await context.store.read(lambda c: recordings.find(c, recording.address)) is None:
             await self._rehearse(recording)
         return recording
+
+    def _body(self, ask: ChatAsk, params: Params) -> Body:
+        """The prompt stands in the request itself; a longer one is served by us, and the request has its hash."""
+        inline = Body(ask.model, params, Inline(ask.content))
+        excess = len(self._transaction(inline)) - TRANSACTION_BYTES
+        if excess <= 0:
+            return inline
+        base_uri = self._context.config.operator.base_uri
+        if not base_uri.startswith("https://"):
+            raise RECORDING_UNSUITABLE(f"`messages` is {excess} bytes too long, and operator.base_uri is not https")
+        sha256 = hashlib.sha256(ask.content)
+        return Body(ask.model, params, Uri(f"{base_uri.rstrip('/')}/v1/inputs/{sha256.hexdigest()}", sha256.digest()))
+
+    def _transaction(self, body: Body, nonce: int = 0, fee_lamports: int = 0, ttl_slots: int = 0) -> bytes:
+        """Unsigned, for simulations, and to be measured: only the body decides how long it is."""
+        key = self.signer.public_key
+        step = submission(self._context.program_id, key, self.queue, body, nonce, fee_lamports, ttl_slots)
+        return bytes(unsigned(message_of(key, [step], Hash.default(), unit_limit=UNIT_LIMIT, micro_lamports=0)))
 
     async def _queue(self) -> Queue:
         """The queue, where an answer that is put there can only be ours."""
@@ -133,34 +142,44 @@ class Desk:
         return self._rents[size]
 
     async def _rehearse(self, recording: Recording) -> None:
-        message = message_of(
-            self.signer.public_key,
-            [recording.instruction(self._context.program_id)],
-            Hash.default(),
-            unit_limit=UNIT_LIMIT,
-            micro_lamports=0,
-        )
-        wire = bytes(unsigned(message))
-        if len(wire) > TRANSACTION_BYTES:
-            raise RECORDING_UNSUITABLE(f"`messages` is {len(wire) - TRANSACTION_BYTES} bytes too long")
+        wire = self._transaction(recording.body, recording.nonce, recording.fee_lamports, recording.ttl_slots)
         simulation = await self._context.rpc.simulate_transaction(wire, replace_blockhash=True)
         if (failure := simulation.failure) is not None:
             raise RECORDING_IMPOSSIBLE(failure.kind if failure.custom is None else str(explain(failure.custom)))
 
 
-def body_of(ask: ChatAsk, seed: int) -> Body:
-    """What is asked, as a request on chain says it. Raises ORC-GATEWAY-012 where it has no words for it."""
+def submission(
+    program_id: Pubkey, key: Pubkey, queue: Pubkey, body: Body, nonce: int, fee_lamports: int, ttl_slots: int
+) -> Instruction:
+    """The instruction that makes the request: `key` asks, and pays."""
+    return instructions.submit_request(
+        program_id,
+        queue=queue,
+        requester=key,
+        payer=key,
+        nonce=nonce,
+        fee_lamports=fee_lamports,
+        ttl_slots=ttl_slots,
+        output_cap=0,
+        body=body,
+    )
+
+
+def params_of(ask: ChatAsk, seed: int) -> Params:
+    """How it is asked, as a request on chain says it. Raises ORC-GATEWAY-012 where it has no words for it."""
     if ask.sampling:
         raise RECORDING_UNSUITABLE(f"`{next(iter(ask.sampling))}` has no place in a request")
     temperature_milli = round(ask.temperature * 1000)
     if temperature_milli / 1000 != ask.temperature:
         raise RECORDING_UNSUITABLE("`temperature` is kept in thousandths")
-    params = Params(ask.max_output_tokens, temperature_milli, seed, Flags.CHAT)
-    return Body(ask.model, params, Inline(ask.content))
+    return Params(ask.max_output_tokens, temperature_milli, seed, Flags.CHAT)
 
 
 def keep(c: Connection, recording: Recording, call_id: str, job: GatewayJobRow, output: Output, *, now_ms: int) -> bool:
     """Commit the answer under the address of its request, before there is any; False where one was there first."""
+    asked = recording.body.input
+    if isinstance(asked, Uri):
+        results.put_input(c, asked.sha256.hex(), recording.content, origin=asked.uri, now_ms=now_ms)
     return recordings.put(
         c,
         recording.address,
@@ -169,6 +188,7 @@ def keep(c: Connection, recording: Recording, call_id: str, job: GatewayJobRow, 
         requester=recording.requester,
         nonce=recording.nonce,
         body=encode_body(recording.body),
+        input_sha256=asked.sha256.hex() if isinstance(asked, Uri) else None,
         fee_lamports=recording.fee_lamports,
         ttl_slots=recording.ttl_slots,
         output=output.content,

@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from typing import Any
 
+import httpx
 import pytest
 from gateway_world import (
     MODEL,
@@ -15,6 +16,7 @@ from gateway_world import (
     answer_to,
     ask,
     holds,
+    open_gateway_world,
     refusal,
 )
 from pipeline_world import World, until
@@ -26,7 +28,7 @@ from oracle.chain.program.events import RequestSubmitted, read_events
 from oracle.chain.program.layout import decode_request
 from oracle.client.verify import Verification, verify
 from oracle.core.errors import OracleError
-from oracle.core.request import Status
+from oracle.core.request import Request, Status, Uri
 from oracle.core.settlement import SignatureState
 from oracle.localnet import network
 from oracle.localnet.chain import Chain, Commitment
@@ -194,6 +196,31 @@ async def test_what_cannot_be_recorded_is_refused_before_anything_is_bought(
     assert gateway.model.requests == []
 
 
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_prompt_too_long_for_a_transaction_is_named_by_its_hash_and_served(world: World) -> None:
+    """The program takes https addresses alone, so the public address of this operator is one that nobody serves."""
+    question = "Tell me a long story. " * 100
+    operator = {"base_uri": "https://oracle.example"}
+    async with open_gateway_world(world, operator=operator) as gateway, gateway.client("scribe") as client:
+        answer = await client.chat.completions.create(**ask(question), extra_headers=RECORD)
+        address = Pubkey.from_string(answer.model_extra["oracle"]["request"])  # type: ignore[index]
+        ended = await asked_on_chain(world, address)
+        asked = ended.body.input
+        assert isinstance(asked, Uri)
+        served = world.settings["operator"]["base_uri"]
+
+        async def is_settled() -> bool:
+            return (await verify(world.rpc, world.program_id, address, base_uri=served)).ok
+
+        await until(is_settled, "the verified answer")
+        async with httpx.AsyncClient(trust_env=False) as http:
+            prompt = await http.get(asked.uri.replace("https://oracle.example", served))
+            unknown = await http.get(f"{served}/v1/inputs/{'0' * 64}")
+    assert hashlib.sha256(prompt.content).digest() == asked.sha256
+    assert prompt.json() == [{"role": "user", "content": question}]
+    assert (unknown.status_code, len(world.model.requests)) == (404, 1)
+
+
 async def test_a_second_transaction_is_made_only_when_the_first_can_no_longer_land(gateway: GatewayWorld) -> None:
     world = gateway.world
     async with gateway.client("scribe") as client:
@@ -273,6 +300,14 @@ async def test_an_answer_that_cannot_be_recorded_yet_is_recorded_when_it_can(gat
         await network.fund(world.node, gateway.payer.pubkey())
         assert (error.status_code, error.code) == (503, "recording_impossible")
         assert len(world.model.requests) == 1
+
+
+async def asked_on_chain(world: World, address: Pubkey) -> Request:
+    async def look() -> Request | None:
+        account = (await world.rpc.get_account(address)).value
+        return None if account is None else decode_request(address, account.data)
+
+    return await until(look, "the request on chain")
 
 
 async def submissions(world: World) -> Counter[str]:

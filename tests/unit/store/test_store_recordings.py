@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection
-from store_world import MINUTE, NOW, OWNER
+from store_world import MINUTE, NOW, OWNER, see
 
 from oracle.core.errors import OracleError
-from oracle.store import calls, recordings, settlements
+from oracle.core.lifecycle import State
+from oracle.store import calls, recordings, requests, results, settlements
 from oracle.store.engine import Store
 from oracle.store.errors import LEASE_LOST, REFUSED_BY_SCHEMA
 from oracle.store.rows import RecordingRow
@@ -35,6 +36,7 @@ def put(conn: Connection, address: str = "address-1", call_id: str = "call-1", *
         "requester": "gateway",
         "nonce": 2**63 - 1,
         "body": b"body",
+        "input_sha256": None,
         "fee_lamports": 10_000,
         "ttl_slots": 500,
         "output": b"42",
@@ -119,10 +121,46 @@ async def test_a_recording_is_due_when_its_time_has_come(store: Store) -> None:
         lambda c: recordings.postpone(c, row, wake_at_ms=NOW + MINUTE, code="ORC-X-001", detail="why", count=True)
     )
     assert (later.refusals, later.error_code) == (1, "ORC-X-001")
-    waiting = (RecordingState.WAITING,)
-    assert await store.read(lambda c: recordings.due(c, waiting, NOW, 10)) == []
-    assert await store.read(lambda c: recordings.due(c, waiting, NOW + MINUTE, 10)) == [later]
+    waiting = RecordingState.WAITING
+    assert await store.read(lambda c: recordings.due(c, waiting, "gateway", NOW, 10)) == []
+    assert await store.read(lambda c: recordings.due(c, waiting, "another key", NOW + MINUTE, 10)) == []
+    assert await store.read(lambda c: recordings.due(c, waiting, "gateway", NOW + MINUTE, 10)) == [later]
     assert (await store.read(recordings.counts))[RecordingState.WAITING] == 1
+
+
+async def test_a_recording_is_over_when_its_newest_request_has_ended_for_good(store: Store) -> None:
+    """A fork may have dropped the request, and made it again in another slot."""
+    row = await kept(store)
+    landed = await store.write(lambda c: recordings.move(c, row, RecordingState.LANDED, now_ms=NOW))
+
+    async def over() -> list[State]:
+        found = await store.read(lambda c: recordings.over(c, "gateway", 10))
+        assert all(recording == landed for recording, _ in found)
+        return [state for _, state in found]
+
+    dropped = await see(store, "address-1", created_slot=100, state=State.SEEN)
+    await store.write(
+        lambda c: requests.force(c, dropped.id, State.VANISHED, now_ms=NOW, slot=1, event="x", end_finalized=True)
+    )
+    made_again = await see(store, "address-1", created_slot=102, state=State.SETTLING)
+    assert await over() == []
+    await store.write(lambda c: requests.force(c, made_again.id, State.SETTLED, now_ms=NOW, slot=2, event="x"))
+    assert await over() == []
+    await store.write(lambda c: requests.amend(c, made_again.id, end_finalized=True))
+    assert await over() == [State.SETTLED]
+
+
+async def test_a_prompt_is_served_once_a_request_on_chain_names_it(store: Store) -> None:
+    await store.write(lambda c: put(c, input_sha256="ab"))
+    for name in ("ab", "cd"):
+        await store.write(lambda c, n=name: results.put_input(c, n, b"prompt", origin="o", now_ms=NOW))  # type: ignore[misc]
+    assert await store.read(lambda c: recordings.servable_input(c, "ab")) is None
+    await see(store, "address-1")
+    await see(store, "address-2")
+    found = await store.read(lambda c: recordings.servable_input(c, "ab"))
+    assert found is not None
+    assert found.content == b"prompt"
+    assert await store.read(lambda c: recordings.servable_input(c, "cd")) is None
 
 
 async def test_only_what_is_done_is_pruned(store: Store) -> None:
