@@ -5,11 +5,12 @@ What libraries log through the standard module goes the same way, so that a log 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from solders.keypair import Keypair
@@ -33,7 +34,7 @@ _PLAIN: Final = (bool, int, float, type(None))
 
 def set_up(settings: Log, stream: TextIO | None = None) -> None:
     """Log to stderr: stdout belongs to what a command prints."""
-    stream = stream or sys.stderr
+    stream = cast("TextIO", _Unfailing(stream or sys.stderr))
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     last = [structlog.processors.format_exc_info, redact, _renderer(settings, stream)]
     structlog.configure(
@@ -52,6 +53,26 @@ def set_up(settings: Log, stream: TextIO | None = None) -> None:
     # Of libraries warnings only, and of httpx nothing: it logs whole URLs.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("httpx").setLevel(logging.CRITICAL)
+
+
+class _Unfailing:
+    """A stream that loses what it cannot write. The work must go on without its log: a full disk, or a reader that has
+    left, would else end one loop of the daemon after the other, and nothing could tell of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

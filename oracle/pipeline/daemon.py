@@ -45,6 +45,10 @@ log = structlog.get_logger(__name__)
 SLOT_SECONDS = 2.0
 """How often the slot is asked for, besides the notices of the WebSocket."""
 
+PATIENCE_SECONDS = 45.0
+"""How long a write waits for room on the disk, or for the database: shorter than any lease, so that what was held still
+is, and short enough that no loop is taken for a stuck one."""
+
 
 @asynccontextmanager
 async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator[Daemon]:
@@ -57,7 +61,7 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
         if await asyncio.to_thread(migrate.current, config.database.url) is None:
             # A new database needs no ceremony; one with a schema is changed only by `oracle db upgrade`.
             await asyncio.to_thread(migrate.upgrade, config.database.url)
-        store = await Store.open(config.database.url)
+        store = await Store.open(config.database.url, patience_seconds=PATIENCE_SECONDS)
         stack.push_async_callback(store.close)
         now_ms = clock.now_ms()
         if is_alone and (left := await store.write(lambda c: leases.take_over(c, now_ms))):

@@ -57,7 +57,11 @@ async def run(context: Context) -> None:
         while not context.stopping.is_set():
             context.pulse("poll")
             rows = await worker.take(context, STATES, BATCH)
-            for step in await steps(context, rows):
+            try:
+                found = await steps(context, rows)
+            except OracleError as error:
+                found = [worker.failed(context, row, error) for row in rows]
+            for step in found:
                 task = asyncio.ensure_future(step)
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -19,9 +19,9 @@ from oracle.core.request import Header, Status
 from oracle.pipeline import effects
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import OVERDUE, SETTLEMENT_REFUSED
+from oracle.pipeline.notes import noted
 from oracle.pipeline.transactions import Member
 from oracle.store import requests, settlements
-from oracle.store.errors import LEASE_LOST
 from oracle.store.rows import RequestRow, SettlementRow
 from oracle.store.schema import SettlementKind, SettlementState
 
@@ -146,12 +146,11 @@ async def postpone(context: Context, members: Sequence[Member], error: OracleErr
     """Due again soon, each by itself: what happened to one of them meanwhile is not the others' affair."""
     log.warning("settlement postponed", code=error.code, detail=error.detail, members=len(members))
     wait = backoff_seconds(1, context.clock.jitter(), told=error.retry_after_seconds)
-    await asyncio.gather(
-        *(
-            unless_lost(put_off(context, member.settlement, wait, error.code, error.detail, member.settlement.args))
-            for member in members
-        )
-    )
+    await asyncio.gather(*(noted(context, lambda m=m: put_off_by(context, m, wait, error)) for m in members))  # type: ignore[misc]
+
+
+async def put_off_by(context: Context, member: Member, wait: float, error: OracleError) -> None:
+    await put_off(context, member.settlement, wait, error.code, error.detail, member.settlement.args)
 
 
 async def put_off(
@@ -161,15 +160,6 @@ async def put_off(
     await context.store.write(
         lambda c: settlements.release(c, settlement, wake_at_ms=wake_at_ms, code=code, detail=detail, args=args)
     )
-
-
-async def unless_lost(write: Awaitable[None]) -> None:
-    """What cannot be written now is not lost: a lease lapses, and the intent is taken again."""
-    try:
-        await write
-    except OracleError as error:
-        if error.error is not LEASE_LOST:
-            log.warning("could not note what became of a settlement", code=error.code, detail=error.detail)
 
 
 def times(settlement: SettlementRow, what: str) -> int:

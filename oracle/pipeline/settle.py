@@ -22,7 +22,8 @@ from oracle.core.settlement import compute_unit_limit
 from oracle.pipeline import worker
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import OPERATOR_BROKE, SETTLEMENT_REFUSED, UNEXPECTED
-from oracle.pipeline.refusals import BELL, drop_overdue, give_up, postpone, refused, times, unless_lost
+from oracle.pipeline.notes import noted
+from oracle.pipeline.refusals import BELL, drop_overdue, give_up, postpone, refused, times
 from oracle.pipeline.transactions import (
     BUDGET_INSTRUCTIONS,
     Member,
@@ -105,7 +106,13 @@ async def send(context: Context) -> None:
             context.pulse("send")
             await context.bells.wait(BELL, worker.LONGEST_NAP_SECONDS)
             await asyncio.sleep(context.config.settlement.flush_window_seconds)
-            for members in await gather(context):
+            try:
+                packs = await gather(context)
+            except OracleError as error:
+                # The loop must not die of it: packs under way would be cut.
+                log.warning("no settlements taken", code=error.code, detail=error.detail)
+                continue
+            for members in packs:
                 await gate.acquire()
                 task = asyncio.create_task(send_pack(context, members))
                 under_way.add(task)
@@ -140,11 +147,11 @@ async def gather(context: Context) -> list[list[Member]]:
         except Exception:
             # One intent that makes no instruction must not keep every other from being packed (law 6).
             log.exception("no instruction for a settlement", kind=settlement.kind, request=request.address)
-            await unless_lost(give_up(context, settlement, UNEXPECTED, "no instruction"))
+            await noted(context, lambda s=settlement: give_up(context, s, UNEXPECTED, "no instruction"))  # type: ignore[misc]
             continue
         if newest.get(request.address, 0) > request.created_slot:
             # It would land on the other one: what is computed for this one, in a receipt that names this one.
-            await unless_lost(refused(context, member, "another request has its address"))
+            await noted(context, lambda m=member: refused(context, m, "another request has its address"))  # type: ignore[misc]
         else:
             members[settlement.id] = member
     packs = pack((member.item for member in members.values()), operator)

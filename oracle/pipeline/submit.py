@@ -23,7 +23,7 @@ from oracle.core.lifecycle import State
 from oracle.core.policy import NO_ROUTE_LEFT
 from oracle.core.request import Request
 from oracle.core.routing import ModelRoutes, Route, percentile, ranked
-from oracle.pipeline import inputs, recorded
+from oracle.pipeline import inputs, recorded, worker
 from oracle.pipeline.admit import affordable, candidates_of, request_of, task_of
 from oracle.pipeline.budget import within_budget
 from oracle.pipeline.context import Context, key_of
@@ -104,8 +104,14 @@ async def buy(context: Context, row: RequestRow) -> None:
     intent = await context.store.write(intend)
     if isinstance(intent, RecordingRow):
         await recorded.take(context, row, request, intent)
-    else:
-        await call(context, *intent, task, key)
+        return
+    running, intended = intent
+
+    async def purchase(context: Context, running: RequestRow) -> None:
+        await call(context, running, intended, task, key)
+
+    # The row that we hold is another one now: with the old one a failure could not be noted.
+    await worker.attempt(context, running, purchase)
 
 
 async def choose(

@@ -14,15 +14,16 @@ from oracle.core.policy import NOT_NOW, RETRIES_EXHAUSTED, disposition
 from oracle.core.request import Reason
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, UNEXPECTED
+from oracle.pipeline.notes import noted
 from oracle.store import requests
-from oracle.store.errors import LEASE_LOST
+from oracle.store.errors import ENGINE_TROUBLE, LEASE_LOST
 from oracle.store.rows import RequestRow
 
 log = structlog.get_logger(__name__)
 Step = Callable[[Context, RequestRow], Awaitable[None]]
 
-# Nothing has failed: the row waits for others.
-_UNCOUNTED = (NOT_NOW.code, INPUT_WAITING.code)
+# Nothing of the request has failed: it waits for others, or for our own database.
+_UNCOUNTED = (NOT_NOW.code, INPUT_WAITING.code, *(trouble.code for trouble in ENGINE_TROUBLE))
 
 # Bells wake a loop at once; this bounds how late it notices work that another process left.
 LONGEST_NAP_SECONDS = 1.0
@@ -54,18 +55,29 @@ async def run(context: Context, states: Sequence[State], step: Step) -> None:
 
 
 async def take(context: Context, states: Sequence[State], limit: int) -> list[RequestRow]:
-    """Due rows under a lease of ours, earliest deadline first."""
+    """Due rows under a lease of ours, earliest deadline first; none where the database does not let us.
+
+    A loop must not die of it: its steps under way would be cut, in the middle of a purchase.
+    """
     now_ms = context.clock.now_ms()
-    return await context.store.write(
-        lambda c: requests.take(
-            c, states, owner=context.instance, now_ms=now_ms, lease_ms=context.lease_ms, limit=limit
+    try:
+        return await context.store.write(
+            lambda c: requests.take(
+                c, states, owner=context.instance, now_ms=now_ms, lease_ms=context.lease_ms, limit=limit
+            )
         )
-    )
+    except OracleError as error:
+        log.warning("no rows taken", states=list(states), code=error.code, detail=error.detail)
+        await context.bells.wait("stop", LONGEST_NAP_SECONDS)
+        return []
 
 
 async def nap_seconds(context: Context, states: Sequence[State]) -> float:
     """How long nothing of these states is due, at most a second."""
-    wake_ms = await context.store.read(lambda c: requests.next_wake_ms(c, states))
+    try:
+        wake_ms = await context.store.read(lambda c: requests.next_wake_ms(c, states))
+    except OracleError:
+        return LONGEST_NAP_SECONDS
     if wake_ms is None:
         return LONGEST_NAP_SECONDS
     return min(LONGEST_NAP_SECONDS, max(0.005, (wake_ms - context.clock.now_ms()) / 1000))
@@ -88,20 +100,20 @@ async def failed(context: Context, row: RequestRow, error: OracleError) -> None:
     if error.code == LEASE_LOST.code:
         log.info("lease lost", state=row.state)
         return
-    try:
-        if error.code in _UNCOUNTED:
-            await try_later(context, row, error, count=False)
-        elif error.verdict is Verdict.GIVE_UP:
-            await give_up(context, row, error)
-        elif row.retries >= context.config.policy.max_retries:
-            # An input that stays out of reach is the requester's own fault, and costs the operator nothing.
-            exhausted = error if error.code == INPUT_UNREACHABLE.code else RETRIES_EXHAUSTED(str(error))
-            await give_up(context, row, exhausted)
-        else:
-            await try_later(context, row, error)
-    except OracleError as lost:
-        # The row has moved on, or the database is away: the lease lapses, and the row is taken again.
-        log.warning("could not note a failure", code=lost.code, detail=lost.detail, after=error.code)
+    await noted(context, lambda: decide(context, row, error))
+
+
+async def decide(context: Context, row: RequestRow, error: OracleError) -> None:
+    if error.code in _UNCOUNTED:
+        await try_later(context, row, error, count=False)
+    elif error.verdict is Verdict.GIVE_UP:
+        await give_up(context, row, error)
+    elif row.retries >= context.config.policy.max_retries:
+        # An input that stays out of reach is the requester's own fault, and costs the operator nothing.
+        exhausted = error if error.code == INPUT_UNREACHABLE.code else RETRIES_EXHAUSTED(str(error))
+        await give_up(context, row, exhausted)
+    else:
+        await try_later(context, row, error)
 
 
 async def try_later(context: Context, row: RequestRow, error: OracleError, *, count: bool = True) -> None:

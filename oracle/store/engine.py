@@ -16,7 +16,16 @@ from typing import Any, Final, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from oracle.store import sql
-from oracle.store.errors import CANNOT_OPEN, CLOSED, COMMIT_UNKNOWN, CONNECTION_LOST, DAMAGED, LOCKED
+from oracle.store.errors import (
+    CANNOT_OPEN,
+    CLOSED,
+    COMMIT_UNKNOWN,
+    CONFLICT,
+    CONNECTION_LOST,
+    DAMAGED,
+    DISK_FULL,
+    LOCKED,
+)
 from oracle.store.failures import is_coded, opening, translate, translated
 from oracle.store.migrate import assert_current, upgrade
 from oracle.store.postgresql import Postgresql
@@ -31,6 +40,11 @@ _GROUP_LIMIT: Final = 256
 
 # The engine's own trouble, not that of a member: running the members one by one would only meet it again and again.
 _NOBODYS_FAULT: Final = (LOCKED, CONNECTION_LOST, COMMIT_UNKNOWN, DAMAGED, CANNOT_OPEN)
+
+# Nothing was written, and the next try may succeed.
+_PASSING: Final = (LOCKED, DISK_FULL, CONNECTION_LOST, CONFLICT)
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 1.0
 
 
 class Backend(Protocol):
@@ -49,6 +63,7 @@ class Backend(Protocol):
 class _Write:
     run: Callable[[Connection], Any]
     done: asyncio.Future[Any]
+    give_up_at: float
 
 
 class Store:
@@ -57,16 +72,20 @@ class Store:
     `commits` counts the groups that were made durable.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, patience_seconds: float = 0.0) -> None:
         self.commits = 0
         self._backend = backend
+        self._patience_seconds = patience_seconds
         self._waiting: deque[_Write] = deque()
         self._committer: asyncio.Task[None] | None = None
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str, *, lock_timeout_seconds: float = 10.0) -> Store:
+    async def open(cls, url: str, *, lock_timeout_seconds: float = 10.0, patience_seconds: float = 0.0) -> Store:
         """Open `sqlite:///PATH` or `postgresql+asyncpg://…`, whose schema must be at head (see `upgrade`).
+
+        For `patience_seconds` a write is tried again while the disk is full, the database locked or its server away.
+        Whoever has bought something waits for it, rather than forget what it has bought.
 
         Raises ORC-STORE-001 to -005 where it cannot be used safely.
         """
@@ -79,7 +98,7 @@ class Store:
             except BaseException:
                 await backend.close()
                 raise
-        return cls(backend)
+        return cls(backend, patience_seconds=patience_seconds)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction that cannot write. It sees every write that has returned."""
@@ -99,8 +118,9 @@ class Store:
         """
         if self._closed:
             raise CLOSED()
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Write(work, done))
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._waiting.append(_Write(work, done, loop.time() + self._patience_seconds))
         if self._committer is None or self._committer.done():
             self._committer = asyncio.create_task(self._commit_what_gathers(), name="store-committer")
         return await done
@@ -115,6 +135,7 @@ class Store:
         await self._backend.close()
 
     async def _commit_what_gathers(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
         while self._waiting:
             group: list[_Write] = []
             while self._waiting and len(group) < _GROUP_LIMIT:
@@ -122,7 +143,13 @@ class Store:
                 if not write.done.cancelled():
                     group.append(write)
             try:
-                await self._commit(group)
+                left = await self._commit(group)
+                if not left:
+                    pause = _FIRST_PAUSE_SECONDS
+                    continue
+                self._waiting.extendleft(reversed(left))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             except BaseException:
                 # Only what is no `Exception` gets here, such as a cancelled loop; a waiter must not wait for ever.
                 _fail(group, COMMIT_UNKNOWN("the committer was stopped"))
@@ -130,24 +157,27 @@ class Store:
                 self._waiting.clear()
                 raise
 
-    async def _commit(self, group: Sequence[_Write]) -> None:
+    async def _commit(self, group: Sequence[_Write]) -> list[_Write]:
+        """Those that are worth another try are returned; all the others have their result or their error."""
         if not group:
-            return
+            return []
         try:
             results = await self._backend.transact(lambda conn: _run(conn, group))
         except Exception as error:
             failure = translate(error)
             if len(group) > 1 and not is_coded(failure, *_NOBODYS_FAULT):
                 half = len(group) // 2
-                await self._commit(group[:half])
-                await self._commit(group[half:])
-                return
-            _fail(group, failure)
-            return
+                return [*await self._commit(group[:half]), *await self._commit(group[half:])]
+            is_passing = is_coded(failure, *_PASSING) and not self._closed
+            now = asyncio.get_running_loop().time()
+            left = [write for write in group if is_passing and write.give_up_at > now]
+            _fail([write for write in group if write not in left], failure)
+            return left
         self.commits += 1
         for write, result in zip(group, results, strict=True):
             if not write.done.done():
                 write.done.set_result(result)
+        return []
 
 
 def _run(conn: Connection, group: Sequence[_Write]) -> list[Any]:

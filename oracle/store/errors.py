@@ -154,3 +154,6 @@ ATTEMPT_OVER: Final = ErrorCode(
     "None is needed: another worker has the request, and goes on with it.",
     Verdict.RETRY,
 )
+
+ENGINE_TROUBLE: Final = (LOCKED, DISK_FULL, CONNECTION_LOST, COMMIT_UNKNOWN, DAMAGED, CANNOT_OPEN)
+"""Trouble of the database, the disk or the server: no request is to blame, and none may end by it."""

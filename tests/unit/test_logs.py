@@ -162,3 +162,18 @@ def test_what_is_bound_to_a_step_is_in_each_of_its_events() -> None:
     assert "request" not in two
     assert one["level"] == "info"
     assert one["timestamp"].endswith("Z")
+
+
+class FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_log_that_cannot_be_written_stops_nobody(form: Any) -> None:
+    set_up(Log(format=form), FullDisk())
+    structlog.get_logger("test").warning("what happened")
+    logging.getLogger("library").warning("what happened there")

@@ -137,6 +137,57 @@ async def test_a_locked_database_is_told_and_written_to_as_soon_as_it_is_free(ur
     await store.close()
 
 
+async def test_a_patient_write_waits_until_a_locked_database_is_free(url: str) -> None:
+    """What a daemon has just bought must not be forgotten because somebody looks at its database."""
+    store = await Store.open(url, lock_timeout_seconds=0.02, patience_seconds=30)
+    with closing(sqlite3.connect(path(url), isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        writes = [asyncio.create_task(store.write(lambda c, n=n: marks.put(c, f"mark-{n}", n))) for n in range(3)]  # type: ignore[misc]
+        done, _ = await asyncio.wait(writes, timeout=0.3)
+        assert not done
+        shell.execute("ROLLBACK")
+    await asyncio.gather(*writes)
+    assert [await store.read(lambda c, n=n: marks.get(c, f"mark-{n}")) for n in range(3)] == [0, 1, 2]  # type: ignore[misc]
+    await store.close()
+
+
+async def test_patience_has_an_end(url: str) -> None:
+    store = await Store.open(url, lock_timeout_seconds=0.02, patience_seconds=0.2)
+    with closing(sqlite3.connect(path(url), isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OracleError) as raised:
+            await store.write(lambda c: marks.put(c, "mark", 1))
+        shell.execute("ROLLBACK")
+    assert raised.value.error is LOCKED
+    await store.close()
+
+
+async def test_a_store_that_closes_waits_for_nothing(url: str) -> None:
+    store = await Store.open(url, lock_timeout_seconds=0.02, patience_seconds=3_600)
+    with closing(sqlite3.connect(path(url), isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        write = asyncio.create_task(store.write(lambda c: marks.put(c, "mark", 1)))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await store.close()
+        with pytest.raises(OracleError) as raised:
+            await write
+        shell.execute("ROLLBACK")
+    assert raised.value.error is LOCKED
+
+
+async def test_a_write_that_does_not_fit_on_the_disk_waits_alone(url: str) -> None:
+    store = await Store.open(url, patience_seconds=30)
+    await store.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 100"))
+    large = asyncio.create_task(store.write(lambda c: marks.put(c, "large", "x" * 1_000_000)))
+    for n in range(3):
+        await store.write(lambda c, n=n: marks.put(c, "small", n))  # type: ignore[misc]
+    assert not large.done()
+    await store.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 100000"))
+    await large
+    await store.close()
+
+
 async def test_one_write_that_fills_the_disk_does_not_fail_those_that_fit(store: Store) -> None:
     await store.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 100"))
     results = await asyncio.gather(
