@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -65,8 +65,8 @@ def stepped_clock(steps: Sequence[tuple[float, float]]) -> Clock:
 def live(life: Life) -> Points:
     """Run the daemon as `oracle run` does, until SIGTERM or its crash. Returns the points that it reached."""
     for path, value in life.replaced:
-        module, _, name = path.rpartition(".")
-        setattr(importlib.import_module(module), name, value)
+        owner, _, name = path.rpartition(".")
+        setattr(pkgutil.resolve_name(owner), name, value)
     config = load(life.config)
     set_up(config.log)
     points = Points(_both(_crash(life.crash_at), _recorder(life.record)))

@@ -1,0 +1,37 @@
+"""Requests of every kind, at random, while something goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from random import Random
+
+from chaos_town import Oracle
+
+from oracle.core.request import Status
+
+QUEUES = ("open", "claims", "brief")
+_KINDS = (
+    ("free", "open", 5),
+    ("free", "claims", 3),
+    ("free", "brief", 2),
+    ("dear", "open", 3),
+    ("shaky", "open", 1),
+    ("broken", "open", 1),
+    ("leaky", "open", 1),
+    ("tardy", "open", 1),
+    ("nobody", "open", 1),
+)
+NOSANA_EVERY = 40
+"""Nosana allows few look-ups a minute, so most requests go elsewhere."""
+
+
+async def ask_for(oracle: Oracle, random: Random, *, seconds: float, per_second: float) -> None:
+    """Ask at a steady rate for so many seconds. Any end will do, as long as there is one."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        (model, queue, _) = random.choices(_KINDS, [weight for *_, weight in _KINDS])[0]
+        if len(oracle.asked) % NOSANA_EVERY == 0:
+            model, queue = "gpu", "open"
+        await oracle.ask(model, queue=queue, end=tuple(Status))
+        await asyncio.sleep(random.expovariate(per_second))
