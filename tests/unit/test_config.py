@@ -271,6 +271,10 @@ def test_a_misspelt_option_is_named_with_the_one_that_is_meant(document: dict[st
         (with_model(timeout_seconds=3_601), "models.m.routes.0.timeout_seconds"),
         (with_model(max_attempts=0), "models.m.routes.0.max_attempts"),
         ({"daemon": {"lease_seconds": 30}}, "daemon.lease_seconds"),
+        ({"gateway": {"keys": {"a b": {}}}}, "gateway.keys.a b.[key]"),
+        ({"gateway": {"keys": {"a": {"sha256": SECRET}}}}, "gateway.keys.a.sha256"),
+        ({"gateway": {"keys": {"a": {"concurrent": 0}}}}, "gateway.keys.a.concurrent"),
+        ({"gateway": {"queue": "nonsense"}}, "gateway.queue"),
         ({"daemon": {"concurrency": 0}}, "daemon.concurrency"),
     ],
 )
@@ -293,6 +297,12 @@ def test_a_value_that_cannot_be_meant_is_refused_where_it_stands(document: dict[
             },
             "two routes",
         ),
+        ({"gateway": {"keypair": "a.json", "keypair_env": "B"}}, "only one of"),
+        ({"gateway": {"keys": {"a": {"key_env": "A", "key_file": "b"}}}}, "only one of"),
+        ({"gateway": {"keys": {"a": {"record": True, "private": True, "lamports_per_day": 1}}}}, "private forbids"),
+        ({"gateway": {"keys": {"a": {"record": True}}}}, "set lamports_per_day"),
+        ({"gateway": {"keys": {"a": {"record": True, "lamports_per_day": 1}}}}, "needs gateway.keypair"),
+        ({"gateway": {"keys": {"a": {"models": ["m"]}}}}, "no [models] section for m"),
     ],
 )
 def test_options_that_contradict_one_another_are_refused(document: dict[str, Any], what: str) -> None:
