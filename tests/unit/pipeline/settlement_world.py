@@ -139,6 +139,15 @@ class Memory:
     def rows(self, query: str) -> list[Any]:
         return self._raw.execute(query).fetchall()
 
+    def saved(self) -> sqlite3.Connection:
+        backup = sqlite3.connect(":memory:")
+        self._raw.backup(backup)
+        return backup
+
+    def restore(self, backup: sqlite3.Connection) -> None:
+        backup.backup(self._raw)
+        backup.close()
+
     async def open(self, check: Callable[[Connection], None]) -> None:
         return None
 
@@ -226,6 +235,7 @@ class World:
         self.slots.seed([PerformanceSample(0, 150, 60)])
         self.locked = self.commit_unknown = self.failing = self.failing_unnamed = 0
         self.kills = self.pauses = self.yields = 0
+        self.killed_at: str | None = None
         self.boots = 0
         self.touched: set[Life] = set()
         self.bought: Counter[Life] = Counter()
@@ -245,8 +255,8 @@ class World:
         rpc = SimulatedClient(
             self.chain,
             self.manners,
-            chance=self.script.chance,
-            below=self.script.below,
+            chance=lambda per_cent: self.script.chance(per_cent),
+            below=lambda n: self.script.below(n),
             point=self.point,
             on_send=self._on_send,
         )
@@ -277,8 +287,8 @@ class World:
                 await asyncio.sleep(0)
         if self.script.chance(self.pauses):
             self.advance(self.script.one_of((1, 3, 40, 170, 400)))
-        if self.script.chance(self.kills):
-            self._is_dead = True
+        if what == self.killed_at or self.script.chance(self.kills):
+            self._is_dead, self.killed_at = True, None
             raise Killed(what)
 
     async def run(self, *turns: Callable[[], Awaitable[Any]]) -> None:
@@ -455,6 +465,17 @@ class World:
             or self._is_there("settlements", "state IN ('pending', 'sent', 'landed')")
             or self._is_there("signatures", OPEN_SIGNATURE)
         )
+
+    def edges(self) -> tuple[list[int], list[int]]:
+        """Last valid heights of the open signatures, and near deadlines of the open requests."""
+        heights = self.database.rows(
+            f"SELECT last_valid_block_height FROM signatures WHERE {OPEN_SIGNATURE} ORDER BY id"
+        )
+        deadlines = self.database.rows(
+            f"SELECT deadline_slot FROM requests WHERE state NOT IN {ENDED} "
+            f"AND deadline_slot BETWEEN {self.chain.slot} AND {self.chain.slot + 1_000} ORDER BY id"
+        )
+        return [height for [height] in heights], [slot for [slot] in deadlines]
 
     async def rows(self) -> list[RequestRow]:
         return await self.store.read(lambda c: requests.listing(c))

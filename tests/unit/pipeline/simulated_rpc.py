@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from simulated_chain import BLOCKHASH_BLOCKS, FINALIZED_BLOCKS, FIRST_HEIGHT, Block, Chain, simulated
-from simulated_program import PROGRAM, parse
+from simulated_program import PROGRAM, Transaction, parse
 from solana.rpc.commitment import Commitment, Confirmed, Finalized, Processed
 from solders.pubkey import Pubkey
 from solders.signature import Signature
@@ -96,6 +96,7 @@ class SimulatedClient(Client):
         self.chain, self.manners = chain, manners
         self._chance, self._below, self._point, self._on_send = chance, below, point, on_send
         self._pinned_view = view
+        self.refusal: Callable[[Transaction], Any] = lambda transaction: None
 
     @property
     def name(self) -> str:
@@ -175,6 +176,7 @@ class SimulatedClient(Client):
         block = (await self._asked("simulateTransaction", min_context_slot, commitment)).at(commitment)
         transaction = parse(wire)
         _, error = simulated(transaction, block.state, block.slot)
+        error = error or self.refusal(transaction)
         if error is None and self._chance(self.manners.refusing):
             culprit = transaction.budget + self._below(len(transaction.members))
             error = {"InstructionError": [culprit, {"Custom": 3012}]}

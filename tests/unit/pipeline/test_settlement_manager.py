@@ -102,8 +102,11 @@ def misbehave(world: World) -> None:
 async def step(world: World) -> None:
     script = world.script
     match script.below(20):
-        case 0 | 1:
+        case 0:
             await world.run(world.prepare, world.send, world.follow)
+        case 1:
+            # A step that was held up for longer than its lease meets whoever has taken its intents since.
+            await world.run(world.send, world.send, world.follow)
         case 2 | 3:
             world.advance(script.one_of((1, 2, 5)))
             await world.run(world.follow)
@@ -112,7 +115,8 @@ async def step(world: World) -> None:
                 world.advance(script.one_of((1, 2, 4)))
                 await world.run(*script.one_of(((world.follow,), (world.watch,), (world.follow, world.watch))))
         case 7:
-            world.advance(script.one_of((40, 160, 300)), skipped=script.below(30), unnoticed=script.chance(20))
+            to_an_edge(world)
+            await world.run(*script.one_of(((world.follow,), (world.follow, world.send), (world.housekeep,))))
         case 8 | 9:
             world.meddle(script.below(6), script.one_of(OTHERS))
             world.advance(1)
@@ -121,6 +125,8 @@ async def step(world: World) -> None:
             world.advance(2)
         case 11:
             misbehave(world)
+        case 12 if script.chance(50):
+            world.advance(script.one_of((40, 160, 300)), skipped=script.below(30), unnoticed=script.chance(20))
         case 12:
             world.clock.step(script.one_of((1_000, 3_600_000, -3_600_000)))
         case 13 | 14:
@@ -128,3 +134,13 @@ async def step(world: World) -> None:
             world.advance(script.below(3))
         case _:
             await world.round(script.one_of((1, 3, 8, 20)))
+
+
+def to_an_edge(world: World) -> None:
+    """Time passes to just before, or just after, the moment at which something ceases to be possible."""
+    heights, deadlines = world.edges()
+    script, chain = world.script, world.chain
+    if heights and not script.chance(30):
+        world.advance(max(1, script.one_of(heights) - chain.finalized.height - 4 + script.below(8)))
+    elif deadlines:
+        world.advance(max(1, script.one_of(deadlines) - chain.slot - 14 + script.below(18)))
