@@ -1,10 +1,14 @@
 """What every test may ask for."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from oracle.testing.surfpool import Surfpool, SurfpoolUnavailable, running_surfpool
+
+# A worker of pytest-xdist is told 80 columns, and commands would fold what they print into a pipe.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session")

@@ -170,6 +170,8 @@ class Oracle:
     asked: list[Asked] = field(default_factory=list)
     other_fees_lamports: int = 0
     """Fees of the operator's transactions that its daemon did not make."""
+    replaced: tuple[tuple[str, Any], ...] = REPLACED
+    """What is replaced in every life of its daemon."""
     daemon: ForkedDaemon = field(init=False)
 
     def __post_init__(self) -> None:
@@ -198,7 +200,7 @@ class Oracle:
 
     def launch(self, *, also_replaced: tuple[tuple[str, Any], ...] = (), **life: Any) -> None:
         """Start the daemon and return at once; `life` are fields of `Life`, such as `crash_at`."""
-        replaced = (*REPLACED, *also_replaced)
+        replaced = (*self.replaced, *also_replaced)
         self.daemon.launch(Life(self.directory / "oracle.toml", replaced=replaced, **life))
 
     async def ask(

@@ -18,7 +18,6 @@ import pytest
 from chaos_laws import history
 from chaos_length import IS_LONG, say
 from chaos_lives import KILLED
-from chaos_replaced import REPLACED
 from chaos_town import FUNDS_LAMPORTS, Oracle, Town, town
 from chaos_wait import until
 from solders.keypair import Keypair
@@ -102,7 +101,7 @@ async def case(place: Town, name: str) -> Case:
     limits = {"requests_per_minute": 10_000, "concurrent": 100}
     gateway = {"port": port, "keypair": "gateway.json", "keys": {"client": {**client, **limits}}}
     oracle = await place.oracle(name, gateway=gateway)
-    oracle.replaced = (*REPLACED, ("oracle.api.gateway.reaper.TURN_SECONDS", 0.2))
+    oracle.replaced += (("oracle.api.gateway.reaper.TURN_SECONDS", 0.2),)
     keypair = oracle.directory / "gateway.json"
     keypair.write_text(payer.to_json())
     keypair.chmod(0o600)

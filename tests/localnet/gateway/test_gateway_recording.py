@@ -19,11 +19,12 @@ from gateway_world import (
     open_gateway_world,
     refusal,
 )
-from pipeline_world import World, until
+from pipeline_world import World, confirming_late, dropped_with_a_fork, until
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 from sqlalchemy import Connection, or_, select
 
+from oracle.chain.program import instructions
 from oracle.chain.program.events import RequestSubmitted, read_events
 from oracle.chain.program.layout import decode_request
 from oracle.client.verify import Verification, verify
@@ -31,7 +32,7 @@ from oracle.core.errors import OracleError
 from oracle.core.request import Request, Status, Uri
 from oracle.core.settlement import SignatureState
 from oracle.localnet import network
-from oracle.localnet.chain import Chain, Commitment
+from oracle.localnet.chain import Chain
 from oracle.store import attempts, calls, recordings, requests, settlements
 from oracle.store import schema as tables
 from oracle.store.rows import RecordingRow, RequestRow
@@ -254,29 +255,12 @@ async def resent(lost: list[Any]) -> bool:
 async def test_a_request_on_a_fork_that_is_dropped_is_made_again_by_the_same_bytes(gateway: GatewayWorld) -> None:
     world = gateway.world
     async with gateway.client("scribe") as client:
-
-        async def caught(address: Pubkey) -> bool:
-            """Whether the request was dropped with a fork; False where it was confirmed before we looked."""
-
-            def look(chain: Chain) -> str:
-                if chain.account(address, Commitment.CONFIRMED) is not None:
-                    return "late"
-                if chain.account(address, Commitment.PROCESSED) is None:
-                    return ""
-                chain.fork(2)
-                return "late" if chain.account(address, Commitment.PROCESSED) is not None else "caught"
-
-            return await until(lambda: world.node.call(look), "the request") == "caught"
-
-        for n in range(20):
-            answer = await client.chat.completions.create(**ask(f"forked {n}"), extra_headers=RECORD)
-            address = answer.model_extra["oracle"]["request"]  # type: ignore[index]
-            if await caught(Pubkey.from_string(address)):
-                break
-        else:
-            pytest.fail("twenty requests were confirmed before we looked")
-        assert (await verified(world, address)).output == answer_to(f"forked {n}").encode()
-        assert len(world.model.requests) == n + 1
+        async with confirming_late(world.node):
+            answer = await client.chat.completions.create(**ask("forked"), extra_headers=RECORD)
+            await dropped_with_a_fork(world.node, instructions.SUBMIT_REQUEST)
+        address = answer.model_extra["oracle"]["request"]  # type: ignore[index]
+        assert (await verified(world, address)).output == answer_to("forked").encode()
+        assert len(world.model.requests) == 1
 
 
 async def test_an_answer_that_cannot_be_recorded_yet_is_recorded_when_it_can(gateway: GatewayWorld) -> None:

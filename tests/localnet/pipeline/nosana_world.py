@@ -26,7 +26,7 @@ from oracle.chain.signer import KeypairSigner
 from oracle.client.requests import Submitted
 from oracle.client.transact import transact
 from oracle.core.errors import OracleError
-from oracle.localnet.chain import Chain, Commitment
+from oracle.localnet.chain import Chain
 from oracle.localnet.emulators.nosana import Nosana, genesis, jobs_program
 from oracle.localnet.emulators.nosana.chain_host import HOST_KEY
 from oracle.localnet.emulators.nosana.emulator import PIN_TOKEN
@@ -168,22 +168,6 @@ class NosanaWorld:
 
         await until(cleaned, "the account, cleaned")
 
-    async def fork_under_the_listing(self) -> None:
-        """Drops the slots with the first listing that is processed and not confirmed yet."""
-
-        def drop(chain: Chain) -> bool:
-            confirmed = chain.slot(Commitment.CONFIRMED)
-            for record in chain.ledger.transactions_after(confirmed):
-                if is_listing(VersionedTransaction.from_bytes(record.wire)):
-                    chain.fork(chain.slot(Commitment.PROCESSED) - record.slot + 1)
-                    return True
-            return False
-
-        async def dropped() -> bool:
-            return await self.world.node.call(drop)
-
-        await until(dropped, "a fork under the listing")
-
     async def lose_listings(self, lose: bool = True) -> None:
         """The network drops listings on their way to the leader, or delivers everything again."""
 
@@ -230,6 +214,7 @@ async def nosana_around(
     await world.node.call(lambda chain: chain.fund(HOST_KEY.pubkey(), 10**9))
     emulator = Nosana(f"{world.model_url.url}/v1", timings=timings, rpc_url=world.node.rpc_url, host_waits=host_waits)
     async with serve(emulator) as running:
+        world.settings["settlement"]["resend_interval_seconds"] = 0.3
         world.settings["rates"] = {"sol_usd": 100, "nos_usd": 0.28}
         world.settings["providers"] = {
             "nosana": {

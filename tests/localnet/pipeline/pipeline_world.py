@@ -6,13 +6,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
+from solders.transaction import VersionedTransaction
 
 from oracle.api.app import app
 from oracle.api.server import serving
@@ -26,6 +27,7 @@ from oracle.config import Config, parse
 from oracle.core.lifecycle import State
 from oracle.core.request import Body, Inline, Input, Params, Request
 from oracle.localnet import network
+from oracle.localnet.chain import Chain, Commitment
 from oracle.localnet.emulators.openai import ScriptedOpenAI
 from oracle.localnet.emulators.server import Running
 from oracle.localnet.emulators.server import serve as serve_emulator
@@ -125,6 +127,35 @@ async def until(look: Callable[[], Awaitable[T | None]], what: str, seconds: flo
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"{what} was not reached in {seconds:.0f} s") from None
+
+
+@asynccontextmanager
+async def confirming_late(node: Node) -> AsyncIterator[None]:
+    """The cluster confirms 30 slots behind, so that nobody has to hurry to catch what is not confirmed yet."""
+
+    def lag(slots: int) -> Callable[[Chain], None]:
+        return lambda chain: setattr(chain, "config", replace(chain.config, confirmed_lag_slots=slots))
+
+    await node.call(lag(30))
+    yield
+    await node.call(lag(2))
+
+
+async def dropped_with_a_fork(node: Node, instruction: bytes) -> None:
+    """Wait for a transaction with an instruction that is not confirmed yet, and drop the slots since it landed."""
+
+    def drop(chain: Chain) -> bool:
+        for record in chain.ledger.transactions_after(chain.slot(Commitment.CONFIRMED)):
+            instructions = VersionedTransaction.from_bytes(record.wire).message.instructions
+            if any(bytes(each.data).startswith(instruction) for each in instructions):
+                chain.fork(chain.slot(Commitment.PROCESSED) - record.slot + 1)
+                return True
+        return False
+
+    async def look() -> bool:
+        return await node.call(drop)
+
+    await until(look, "a transaction to drop with a fork")
 
 
 @pytest.fixture

@@ -1,19 +1,17 @@
 """What a hostile or broken chain shows the daemon: each gets a code, and every other request goes on."""
 
 import pytest
-from pipeline_world import World, until
+from pipeline_world import World, confirming_late, dropped_with_a_fork, until
 from solders.account import Account
 from solders.keypair import Keypair
 
 from oracle.chain.program import instructions
 from oracle.chain.program.addresses import operator_address
-from oracle.chain.program.layout import REQUEST_DISCRIMINATOR, decode_header
-from oracle.client.requests import Submitted
+from oracle.chain.program.layout import REQUEST_DISCRIMINATOR
 from oracle.client.transact import transact
 from oracle.core.lifecycle import State
 from oracle.core.request import Status
 from oracle.localnet import network
-from oracle.localnet.chain import Chain, Commitment
 from oracle.pipeline.daemon import Daemon
 from oracle.store import journal
 from oracle.store.rows import JournalRow
@@ -99,30 +97,9 @@ async def test_an_operator_without_lamports_buys_nothing_until_it_is_funded(worl
 
 async def test_a_settlement_on_a_fork_that_is_dropped_lands_again(world: World) -> None:
     async with world.daemon() as daemon:
-
-        async def caught(submitted: Submitted) -> bool:
-            """Whether the settlement was dropped with a fork; False where it was confirmed before we looked."""
-
-            def settled(chain: Chain, commitment: Commitment) -> bool:
-                account = chain.account(submitted.address, commitment)
-                return account is not None and decode_header(account.data).status is Status.FULFILLED
-
-            def look(chain: Chain) -> str:
-                if settled(chain, Commitment.CONFIRMED):
-                    return "late"
-                if not settled(chain, Commitment.PROCESSED):
-                    return ""
-                chain.fork(2)
-                return "late" if settled(chain, Commitment.PROCESSED) else "caught"
-
-            return await until(lambda: world.node.call(look), "the settlement") == "caught"
-
-        for nonce in range(20):
-            submitted = await world.submit(nonce=nonce)
-            if await caught(submitted):
-                break
-        else:
-            pytest.fail("twenty settlements were confirmed before we looked")
+        async with confirming_late(world.node):
+            submitted = await world.submit()
+            await dropped_with_a_fork(world.node, instructions.RECORD_INFERENCE_RESULT)
         ended = await world.ended(submitted)
         await world.reaches(daemon, submitted, State.SETTLED)
     assert ended.header.status is Status.FULFILLED
