@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from oracle.chain.rpc.pool import Pool
+from oracle.core.endpoints import Health
 from oracle.core.errors import OracleError
 from oracle.pipeline.context import Context
 
@@ -10,6 +12,8 @@ STUCK_SECONDS = 60.0
 
 STALE_SLOTS_SECONDS = 30.0
 LOW_LAMPORTS = 1_000_000
+
+_WITHOUT_USE = (Health.WRONG_GENESIS, Health.UNREACHABLE)
 
 
 def alive(context: Context) -> dict[str, str]:
@@ -31,10 +35,29 @@ async def ready(context: Context) -> dict[str, str]:
         await context.store.read(lambda c: None)
     except OracleError as error:
         problems["database"] = str(error)
+    problems |= endpoints(context.pool)
+    if "cluster" in problems:
+        return problems  # to ask it would take as long as the pool is patient, and tell no more
     try:
         balance = await context.rpc.get_balance(context.signer.public_key)
         if balance.value < LOW_LAMPORTS:
             problems["operator"] = f"has {balance.value} lamports left, fund {context.signer.public_key}"
     except OracleError as error:
         problems["cluster"] = str(error)
+    return problems
+
+
+def endpoints(pool: Pool | None) -> dict[str, str]:
+    """One of another cluster is a mistake that does not pass; one that is down matters once no other is left."""
+    if pool is None:
+        return {}
+    shown = list(zip(pool.view(), pool.health(), strict=True))
+    problems = {
+        f"endpoint {endpoint.name}": "serves another cluster: correct cluster.rpc or cluster.genesis_hash"
+        for endpoint, health in shown
+        if health is Health.WRONG_GENESIS
+    }
+    if all(health in _WITHOUT_USE for _, health in shown):
+        states = ", ".join(f"{endpoint.name} is {health}" for endpoint, health in shown)
+        problems["cluster"] = f"no endpoint can be used: {states}"
     return problems

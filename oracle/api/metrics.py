@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from sqlalchemy import Connection
 
+from oracle.api import cluster_metrics
 from oracle.core.lifecycle import State
 from oracle.pipeline.context import Context
 from oracle.store import ledger, requests
@@ -44,6 +45,7 @@ def _families(context: Context, counts: dict[State, int], sums: dict[LedgerKind,
     for name, count in context.restarts.items():
         restarts.add_metric([name], count)
     yield restarts
+    yield from cluster_metrics.families(context)
 
 
 class _Collected:

@@ -37,12 +37,16 @@ _PUSH_IS_DUE_SLOTS: Final = 32
 
 @dataclass(slots=True)
 class Stats:
-    """What the watcher has done, for metrics. A lag is that of the newest sighting on its channel."""
+    """What the watcher has done, for metrics. A lag is that of the newest sighting on its channel; how far a channel
+    itself is behind, with or without news, is the cluster's slot less `push_slot` or `scan_slot`."""
 
     sightings: dict[Channel, int] = field(default_factory=lambda: {"push": 0, "scan": 0})
     lag_seconds: dict[Channel, float] = field(default_factory=dict)
     missed_pushes: int = 0
     """Requests that only a scan found, though pushes were live all their life: the subscription leaks."""
+    push_is_live: bool = False
+    push_slot: int = 0
+    """The newest slot that the WebSocket has told of."""
     scans: int = 0
     scan_failures: int = 0
     scan_seconds: float = 0.0
@@ -70,6 +74,7 @@ class Watcher:
         sweep_every: int = 20,
         clock: SlotClock | None = None,
         jitter: Callable[[], float] = random.random,
+        stats: Stats | None = None,
     ) -> None:
         self._scanner = Scanner(client, program, queues, layout)
         self._pubsub = pubsub
@@ -86,7 +91,7 @@ class Watcher:
         self._tip_slot = 0
         self._gap_open = False
         self._pushed_since: int | None = None
-        self.stats = Stats()
+        self.stats = Stats() if stats is None else stats
 
     async def watch(self) -> AsyncIterator[Sighting | Vanished]:
         """Everything as it becomes known; of one address nothing older follows something newer.
@@ -186,14 +191,14 @@ class Watcher:
                         await self._tell(Sighting(event.address, event.account.data, event.slot, "push"), deliver)
                 else:
                     self._pushed_since = None
-                    self._gap_open = isinstance(event, Connected)
+                    self._gap_open = self.stats.push_is_live = isinstance(event, Connected)
 
     async def _follow_tip(self, pubsub: PubSub) -> None:
         """Pushes are complete from the first slot after their subscription began: a scan closes the gap before it."""
         with pubsub.slots() as subscription:
             async for event in subscription:
                 if isinstance(event, SlotNotice):
-                    self._tip_slot = event.slot
+                    self._tip_slot = self.stats.push_slot = event.slot
                     if self._gap_open:
                         self._gap_open = False
                         self._pushed_since = event.slot

@@ -14,7 +14,9 @@ from sqlalchemy import Connection
 from oracle.chain.clock import SlotClock
 from oracle.chain.program import addresses
 from oracle.chain.rpc.client import Client
+from oracle.chain.rpc.pool import Pool
 from oracle.chain.signer import Signer
+from oracle.chain.watcher import Stats
 from oracle.config import Config
 from oracle.core.compute import Compute, Source
 from oracle.core.lifecycle import State
@@ -82,6 +84,10 @@ class Context:
     restarts: dict[str, int] = field(default_factory=dict)
     fetching: Counter[str] = field(default_factory=Counter)
     pulses: dict[str, float] = field(default_factory=dict)
+    pool: Pool | None = None
+    sight: Stats = field(default_factory=Stats)
+    wallet_lamports: int | None = None
+    """What the operator's key held when it was last asked for."""
     rehearsals: Batch[RequestRow, None] | None = None
     latencies: Memo[float | None] = field(init=False)
 

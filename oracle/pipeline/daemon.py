@@ -17,6 +17,7 @@ from solders.pubkey import Pubkey
 from oracle.chain import signer as signers
 from oracle.chain.clock import SlotClock
 from oracle.chain.program import idl, layout, selfcheck
+from oracle.chain.rpc.address import address
 from oracle.chain.rpc.client import Client
 from oracle.chain.rpc.limits import Limits
 from oracle.chain.rpc.pool import EndpointConfig, Pool
@@ -41,6 +42,9 @@ from oracle.store import journal, leases, lock, marks, migrate
 from oracle.store.engine import Store
 
 log = structlog.get_logger(__name__)
+
+WALLET_SECONDS = 15.0
+"""How often the wallet's balance is asked for."""
 
 SLOT_SECONDS = 2.0
 """How often the slot is asked for, besides the notices of the WebSocket."""
@@ -104,6 +108,7 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
             instance=instance,
             clock=clock,
             bells=bells,
+            pool=pool,
         )
         yield Daemon(context, pool)
 
@@ -143,6 +148,7 @@ class Daemon:
             known=lambda: intake.known(context),
             scan_seconds=cluster.scan_interval_seconds,
             clock=context.slots,
+            stats=context.sight,
         )
 
     def stop(self) -> None:
@@ -166,6 +172,7 @@ class Daemon:
             "pubsub": self.pubsub.run,
             "slots": self.track_slots,
             "slot-poll": self.ask_slot,
+            "wallet": self.ask_balance,
             "intake": lambda: intake.run(context, self.watcher.watch()),
         }
         await self.note_unconfigured_queues()
@@ -205,6 +212,15 @@ class Daemon:
             except OracleError as error:
                 log.info("slot unknown", code=error.code, detail=error.detail)
             await asyncio.sleep(SLOT_SECONDS)
+
+    async def ask_balance(self) -> None:
+        context = self.context
+        while True:
+            try:
+                context.wallet_lamports = (await context.rpc.get_balance(context.signer.public_key)).value
+            except OracleError as error:
+                log.info("balance unknown", code=error.code, detail=error.detail)
+            await asyncio.sleep(WALLET_SECONDS)
 
 
 def hold_alone(stack: AsyncExitStack, config: Config, signer: Signer) -> bool:
@@ -253,7 +269,7 @@ def pool_of(config: Config) -> Pool:
 
 def _unless_local(url: str, limits: Limits) -> Limits | None:
     """A chain on this machine is nobody's shared endpoint: the pool calls it freely."""
-    return None if "127.0.0.1" in url or "localhost" in url or "[::1]" in url else limits
+    return None if address(url).is_loopback else limits
 
 
 def program_of(config: Config) -> Pubkey:

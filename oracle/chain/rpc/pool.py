@@ -34,6 +34,7 @@ from oracle.chain.rpc.errors import (
     RpcError,
 )
 from oracle.chain.rpc.limits import PUBLIC_LIMITS, Limits
+from oracle.chain.rpc.meter import Meter
 from oracle.chain.rpc.provider import Provider
 from oracle.chain.rpc.transport import Call
 from oracle.core import endpoints as core
@@ -85,6 +86,7 @@ class Pool:
                 timeout_seconds=timeout_seconds,
                 wire=wire(),
                 on_slot=lambda slot, i=position: self._note(i, core.answered, slot=slot),  # type: ignore[misc]
+                now=now,
             )
             for position, config in enumerate(endpoints)
         ]
@@ -105,6 +107,10 @@ class Pool:
         """The state of each endpoint now, in the same order."""
         now, tip = self._now(), core.tip_slot(self._states)
         return tuple(core.health(state, now=now, tip_slot=tip) for state in self._states)
+
+    def meters(self) -> tuple[Meter, ...]:
+        """How each endpoint has answered, in the same order."""
+        return tuple(provider.meter for provider in self._providers)
 
     async def run(self) -> NoReturn:
         """Check every endpoint every few seconds, for ever."""

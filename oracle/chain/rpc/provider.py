@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
@@ -33,6 +34,7 @@ from oracle.chain.rpc.errors import (
     node_error,
 )
 from oracle.chain.rpc.limits import Limits, Throttle
+from oracle.chain.rpc.meter import Meter
 from oracle.chain.rpc.shapes import Misshapen, TooOld
 from oracle.chain.rpc.transport import Call
 from oracle.core.errors import OracleError
@@ -63,11 +65,14 @@ class Provider:
         timeout_seconds: float = 10.0,
         wire: httpx.AsyncBaseTransport | None = None,
         on_slot: Callable[[int], None] = lambda slot: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = address(url)
         self._throttle = Throttle(limits)
         self._timeout_seconds = timeout_seconds
         self._on_slot = on_slot
+        self._now = now
+        self.meter = Meter()
         self._ids = itertools.count(1)
         # A transport, and not a client of httpx around it: that would log the URL, and hang requests, which hold it, on
         # the exceptions it raises. Nor does a call need what a client adds, which takes as long as the rest of it.
@@ -97,7 +102,19 @@ class Provider:
         await self._wire.aclose()
 
     async def _call(self, call: Call[T]) -> T:
+        asked_at = self._now()
         await self._throttle.wait(call.method)
+        sent_at = self._now()
+        self.meter.throttled_seconds += sent_at - asked_at
+        try:
+            answer = await self._asked(call)
+        except OracleError as error:
+            self.meter.took(call.method, self._now() - sent_at, code=error.code)
+            raise
+        self.meter.took(call.method, self._now() - sent_at)
+        return answer
+
+    async def _asked(self, call: Call[T]) -> T:
         where = f"{self.name} {call.method}"
         pieces = await self._post(where, call)
         if call.read_bulk is not None and sum(map(len, pieces)) >= BULK_BYTES:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from starlette.routing import Route
 from oracle.api.server import serving
 from oracle.client.transact import transact
 from oracle.core import receipts
+from oracle.core.endpoints import Health
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
 from oracle.store import results
@@ -274,19 +276,33 @@ async def test_metrics_are_read_by_prometheus_and_count_what_happened(world: Wor
             values = {
                 (sample.name, ",".join(sample.labels.values())): sample.value for f in families for sample in f.samples
             }
-            return values if values.get(("oracle_requests", "settled")) else None
+            seen = values.get(("oracle_ledger_lamports", "fee_earned")) and ("oracle_wallet_lamports", "") in values
+            return values if seen and values["oracle_push_live", ""] else None
 
         values = await until(scraped, "the settlement in the metrics")
+        (endpoint,) = [state.name for state in daemon.pool.view()]
     assert values["oracle_requests", "settled"] == 1
     assert values["oracle_requests", "rejected"] == 1
-    assert (
-        values["oracle_ledger_lamports", "fee_income"] == 50_000
-        if ("oracle_ledger_lamports", "fee_income") in values
-        else True
-    )
     assert values["oracle_slot", ""] > 0
     assert values["oracle_slot_seconds", ""] > 0
     assert values["oracle_commits_total", ""] > 0
+    assert values["oracle_wallet_lamports", ""] > 0
+    assert values["oracle_rpc_endpoint", f"{endpoint},alive"] == 1
+    assert values["oracle_rpc_endpoint", f"{endpoint},wrong_genesis"] == 0
+    assert values["oracle_rpc_seconds_count", f"{endpoint},sendTransaction"] >= 2
+    assert values["oracle_sightings_total", "push"] + values["oracle_sightings_total", "scan"] >= 2
+    assert values["oracle_scans_total", ""] > 0
+    assert 0 <= values["oracle_watch_lag_slots", "push"] < 150
+
+
+async def test_a_daemon_says_which_endpoint_serves_another_cluster(world: World, http: httpx.AsyncClient) -> None:
+    async with world.daemon() as daemon:
+        wrong = replace(daemon.pool.view()[0], genesis_matches=False)
+        daemon.pool.view = lambda: (wrong,)  # type: ignore[method-assign]
+        daemon.pool.health = lambda: (Health.WRONG_GENESIS,)  # type: ignore[method-assign]
+        problems = (await probed(http, "cluster"))["problems"]
+    assert "is wrong_genesis" in problems["cluster"]
+    assert "serves another cluster" in problems[f"endpoint {wrong.name}"]
 
 
 async def test_a_port_that_is_taken_is_a_coded_error(world: World) -> None:

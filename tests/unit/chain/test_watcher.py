@@ -271,7 +271,8 @@ async def test_a_push_is_a_sighting_before_any_scan_and_an_older_one_never_follo
         first, second = await following(events), await following(events)
         assert (first.slot, first.data[9], first.channel, first.lag_slots) == (102, CLAIMED, "push", 1)
         assert (second.slot, second.data[9]) == (103, FULFILLED)
-        assert world.watcher.stats.sightings["push"] == 2
+        stats = world.watcher.stats
+        assert (stats.sightings["push"], stats.push_is_live, stats.push_slot) == (2, True, 103)
 
 
 async def test_a_scan_that_was_overtaken_by_a_push_does_not_undo_it() -> None:

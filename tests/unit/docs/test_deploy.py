@@ -16,10 +16,12 @@ from solders.keypair import Keypair
 from oracle.api.metrics import render
 from oracle.chain.clock import SlotClock
 from oracle.chain.program import idl
-from oracle.chain.rpc.pool import connect
+from oracle.chain.rpc.pool import EndpointConfig, Pool
 from oracle.chain.signer import KeypairSigner
+from oracle.chain.watcher import Stats
 from oracle.cli.app import app
 from oracle.config import Config
+from oracle.core.endpoints import Health
 from oracle.core.errors import CATALOGUE
 from oracle.core.lifecycle import State
 from oracle.pipeline.clock import Clock
@@ -43,7 +45,9 @@ async def exposed(tmp_path: Path) -> dict[str, set[str]]:
     """Labels of every metric that a daemon exposes, by name."""
     url = f"sqlite:///{tmp_path / 'oracle.sqlite'}"
     await asyncio.to_thread(migrate.upgrade, url)
-    store, rpc, clock = await Store.open(url), connect("http://127.0.0.1:9"), Clock()
+    store, pool, clock = await Store.open(url), Pool([EndpointConfig("http://127.0.0.1:9")]), Clock()
+    await pool.check()
+    rpc = pool.client
     signer = KeypairSigner(Keypair())
     context = Context(
         config=Config(),
@@ -59,6 +63,9 @@ async def exposed(tmp_path: Path) -> dict[str, set[str]]:
         fees=Fees(rpc, signer.public_key, Config().settlement, clock),
         instance="test",
         clock=clock,
+        pool=pool,
+        sight=Stats(lag_seconds={"push": 0.4, "scan": 8.0}),
+        wallet_lamports=1,
     )
     context.restarts["admit"] = 1
     try:
@@ -104,7 +111,12 @@ def test_alerts_and_dashboard_ask_for_metrics_and_labels_that_exist(exposed: dic
 
 
 def test_alerts_and_dashboard_ask_for_states_that_exist() -> None:
-    known = {"state": {state.value for state in State}, "kind": {kind.value for kind in LedgerKind}}
+    known = {
+        "state": {state.value for state in State},
+        "kind": {kind.value for kind in LedgerKind},
+        "health": {health.value for health in Health},
+        "channel": {"push", "scan"},
+    }
     wrong = [
         (where, value)
         for where, expression in queries()
@@ -116,7 +128,8 @@ def test_alerts_and_dashboard_ask_for_states_that_exist() -> None:
 
 def test_every_metric_is_documented(exposed: dict[str, set[str]]) -> None:
     page = (ROOT / "docs/reference/http.md").read_text()
-    assert not [name for name in exposed if f"`{name}" not in page]
+    in_page = [name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in exposed]
+    assert not [name for name in in_page if f"`{name}" not in page]
 
 
 def test_a_code_named_under_deploy_exists() -> None:

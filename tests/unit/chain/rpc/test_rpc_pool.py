@@ -256,3 +256,21 @@ async def test_the_state_of_endpoints_is_told_by_host_alone() -> None:
     assert pool.view()[0].slot == 100
     assert pool.health() == (Health.ALIVE, Health.UNREACHABLE)
     assert pool.client.name == "127.0.0.1:8899, 127.0.0.2:8899"
+
+
+async def test_each_endpoint_is_timed_by_method_and_its_failures_are_counted_by_code() -> None:
+    clock = Clock()
+
+    async def slow(*_: Any) -> int:
+        await clock.sleep(0.3)
+        return 5
+
+    ill, well = Node(getBlockHeight=httpx.Response(500)), Node(getBlockHeight=slow)
+    pool = pool_of(ill, well, clock=clock)
+    assert await pool.client.get_block_height() == 5
+    of_ill, of_well = pool.meters()
+    assert of_ill.errors == {("getBlockHeight", errors.SERVER_ERROR.code): 1}
+    assert not of_well.errors
+    assert of_well.timings["getBlockHeight"].sum_seconds == pytest.approx(0.3)
+    buckets = dict(of_well.timings["getBlockHeight"].cumulative())
+    assert (buckets["0.25"], buckets["0.5"], buckets["+Inf"]) == (0, 1, 1)
