@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Final
 
 from oracle.core.compute import (
@@ -30,8 +31,18 @@ from oracle.core.compute import (
 )
 from oracle.core.errors import OracleError, Verdict
 from oracle.providers import errors
+from oracle.providers.offers import Allowance, Describing, Offer
 from oracle.providers.openai.wire import check_not_cut
-from oracle.providers.pricing import FREE, NO_RATES, PriceOf, Rates, token_cost_usd, token_quote, usd_to_lamports
+from oracle.providers.pricing import (
+    FREE,
+    NO_RATES,
+    PriceOf,
+    Rates,
+    quoted_usd,
+    token_cost_usd,
+    usd_quote,
+    usd_to_lamports,
+)
 
 _MIB: Final = 1024 * 1024
 
@@ -39,6 +50,9 @@ _MIB: Final = 1024 * 1024
 _GRACE_SECONDS: Final = 5.0
 
 _LIVE: Final = (JobState.QUEUED, JobState.RUNNING)
+
+Check = Callable[[Task, Decimal], Awaitable[None]]
+"""Raises where the provider would refuse a task, whose highest cost in USD is known, before it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,7 @@ class ChatCompute:
         price_of: PriceOf = FREE,
         rates: Rates = NO_RATES,
         limits: Limits = Limits(),
+        check: Check | None = None,
         balance: Callable[[], Awaitable[Money | None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -78,6 +93,7 @@ class ChatCompute:
         self._price_of = price_of
         self._rates = rates
         self._limits = limits
+        self._check = check
         self._balance = balance
         self._clock = clock
         self._now = now
@@ -85,7 +101,10 @@ class ChatCompute:
         self._jobs: dict[str, _Job] = {}
 
     async def quote(self, task: Task) -> Quote:
-        return token_quote(task, await self._price_of(task.model), self._rates)
+        usd = quoted_usd(task, await self._price_of(task.model))
+        if self._check is not None:
+            await self._check(task, usd)
+        return usd_quote(usd, self._rates)
 
     async def submit(self, task: Task, key: IdempotencyKey) -> JobHandle:
         """Start the call and return at once. The same key again is the same call, unless that one is lost."""
@@ -150,6 +169,15 @@ class ChatCompute:
 
     async def models(self) -> Sequence[str]:
         return await self.chat.models()
+
+    async def offers(self) -> Sequence[Offer]:
+        """The models with what is known of them: from a chat API that does not tell, their names."""
+        if isinstance(self.chat, Describing):
+            return await self.chat.offers()
+        return tuple(Offer(model) for model in await self.chat.models())
+
+    async def allowance(self) -> Allowance | None:
+        return await self.chat.allowance() if isinstance(self.chat, Describing) else None
 
     async def close(self) -> None:
         """Cut every call and close the chat API."""

@@ -103,11 +103,13 @@ class Http:
         seconds: float | None = None,
         expect: Collection[int] = (),
         private: Sequence[str] = (),
+        more_bytes: int = 0,
     ) -> Answer:
         """The answer to one call: any 2xx, or a status in `expect`.
 
         `repeatable` says that sending it twice costs nothing: then a lost answer is `RETRY`, else it is `UNKNOWN`.
-        `path` is joined to the base by exactly one slash. `private` texts are kept out of errors.
+        `path` is joined to the base by exactly one slash. `private` texts are kept out of errors. `more_bytes` than
+        `max_answer_bytes` may be in the answer.
         """
         deadline = asyncio.get_running_loop().time() + (self._timeouts.total if seconds is None else seconds)
         request = self._request(method, path, json, content, params, headers)
@@ -116,7 +118,7 @@ class Http:
             try:
                 self._pace.heed(response.headers)
                 if response.is_success or response.status_code in expect:
-                    body = await _by(deadline, self._read(response))
+                    body = await _by(deadline, self._read(response, self._max_answer_bytes + more_bytes))
                     return Answer(response.status_code, response.headers, body)
                 raise await self._refusal(response, repeatable, private)
             finally:
@@ -143,7 +145,7 @@ class Http:
                 pieces = response.aiter_bytes()
                 while (piece := await _by(deadline, _next(pieces))) is not None:
                     received += len(piece)
-                    self._check_size(received)
+                    self._check_size(received, self._max_answer_bytes)
                     yield piece
             finally:
                 await response.aclose()
@@ -217,16 +219,16 @@ class Http:
         except TimeoutError:
             raise lost(f"{what}: no whole answer in the time allowed") from None
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response, most_bytes: int) -> bytes:
         body = bytearray()
         async for piece in response.aiter_bytes():
             body += piece
-            self._check_size(len(body))
+            self._check_size(len(body), most_bytes)
         return bytes(body)
 
-    def _check_size(self, received: int) -> None:
-        if received > self._max_answer_bytes:
-            raise errors.ANSWER_TOO_LARGE(f"{self._provider}: more than {self._max_answer_bytes} bytes")
+    def _check_size(self, received: int, most_bytes: int) -> None:
+        if received > most_bytes:
+            raise errors.ANSWER_TOO_LARGE(f"{self._provider}: more than {most_bytes} bytes")
 
     async def _refusal(self, response: httpx.Response, repeatable: bool, private: Sequence[str]) -> OracleError:
         """The error for a refusal. Its status alone decides where its body is cut, endless or slow."""

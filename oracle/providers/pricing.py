@@ -53,10 +53,9 @@ def fixed(price: TokenPrice) -> PriceOf:
 FREE: Final = fixed(TokenPrice())
 
 
-def token_quote(task: Task, price: TokenPrice, rates: Rates) -> Quote:
+def quoted_usd(task: Task, price: TokenPrice) -> Decimal:
     """What `task` costs at most: all its output tokens, and its input counted generously."""
-    usd = token_cost_usd(price, estimated_input_tokens(task), task.max_output_tokens)
-    return usd_quote(usd, rates)
+    return token_cost_usd(price, estimated_input_tokens(task), task.max_output_tokens)
 
 
 def estimated_input_tokens(task: Task) -> int:

@@ -148,7 +148,15 @@ def _ionet(
     async def price_of(model: str) -> TokenPrice:
         return await (listed if model in settings.model_prices else chat.price_of)(model)
 
-    return ChatCompute(name, chat, price_of=price_of, rates=rates, limits=_limits(settings), balance=chat.balance)
+    return ChatCompute(
+        name,
+        chat,
+        price_of=price_of,
+        rates=rates,
+        limits=_limits(settings),
+        check=chat.check,
+        balance=chat.balance,
+    )
 
 
 def _nosana(

@@ -8,9 +8,11 @@ Shapes and errors from specs/openai_compatible.md §2, §3.1 and §6.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import itertools
 import math
+import struct
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -213,7 +215,11 @@ class ScriptedOpenAI:
         if isinstance(body, Response):
             return body
         inputs = body["input"] if isinstance(body.get("input"), list) else [body.get("input")]
-        data = [{"object": "embedding", "index": n, "embedding": _vector(item)} for n, item in enumerate(inputs)]
+        as_base64 = body.get("encoding_format") == "base64"
+        data = [
+            {"object": "embedding", "index": n, "embedding": _base64(_vector(item)) if as_base64 else _vector(item)}
+            for n, item in enumerate(inputs)
+        ]
         tokens = sum(len(str(item).split()) for item in inputs)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return JSONResponse({"object": "list", "data": data, "model": body["model"], "usage": usage})
@@ -319,6 +325,10 @@ def _vector(item: Any) -> list[float]:
     digest = hashlib.sha256(str(item).encode()).digest()[:8]
     length = math.sqrt(sum(byte * byte for byte in digest)) or 1.0
     return [byte / length for byte in digest]
+
+
+def _base64(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _count_tokens(messages: list[Any]) -> int:

@@ -37,17 +37,19 @@ class LocalChat:
 
     async def complete(self, task: Task) -> Completion:
         """Raises ORC-MODEL codes where the model cannot be had or started, and ORC-PROVIDER codes for the rest."""
-        chat, remaining = await self._ready(task)
-        return await chat.complete(remaining)
+        chat, seconds = await self._ready(task.model, task.timeout_seconds)
+        return await chat.complete(replace(task, timeout_seconds=seconds))
 
     async def stream(self, task: Task) -> AsyncGenerator[Piece | Completion, None]:
-        chat, remaining = await self._ready(task)
-        async with contextlib.aclosing(chat.stream(remaining)) as pieces:
+        chat, seconds = await self._ready(task.model, task.timeout_seconds)
+        async with contextlib.aclosing(chat.stream(replace(task, timeout_seconds=seconds))) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def embed(self, model: str, texts: Sequence[str], *, seconds: float) -> Embeddings:
-        raise errors.MODEL_UNAVAILABLE(f"{self._name} makes no embeddings")
+        """A chat model's own: similar texts are near each other, though less so than with a model made for it."""
+        chat, seconds = await self._ready(model, seconds)
+        return await chat.embed(model, texts, seconds=seconds)
 
     async def models(self) -> Sequence[str]:
         return (SMOLLM2.model_id,)
@@ -56,19 +58,19 @@ class LocalChat:
         async with self._starting:
             await self._running.aclose()
 
-    async def _ready(self, task: Task) -> tuple[OpenAIChat, Task]:
-        """The running model, and the task with the time that is left of it."""
+    async def _ready(self, model: str, seconds: float) -> tuple[OpenAIChat, float]:
+        """The running model, and what is left of the seconds."""
         # llama.cpp answers under whatever name it is asked: another model's task must not get as far as it.
-        if task.model != SMOLLM2.model_id:
+        if model != SMOLLM2.model_id:
             raise errors.MODEL_UNAVAILABLE(f"{self._name} runs {SMOLLM2.model_id} and nothing else")
         clock = asyncio.get_running_loop().time
-        deadline = clock() + task.timeout_seconds
+        deadline = clock() + seconds
         try:
             async with asyncio.timeout_at(deadline), self._starting:
                 chat = await self._start()
         except TimeoutError:
-            raise errors.NOT_SENT(f"{self._name}: the model did not start in {task.timeout_seconds:g} s") from None
-        return chat, replace(task, timeout_seconds=deadline - clock())
+            raise errors.NOT_SENT(f"{self._name}: the model did not start in {seconds:g} s") from None
+        return chat, deadline - clock()
 
     async def _start(self) -> OpenAIChat:
         if self._chat is not None and self._model is not None and self._model.alive:

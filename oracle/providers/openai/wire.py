@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -140,10 +143,11 @@ def read_embeddings(body: Any, texts: int) -> Embeddings | None:
         return None
     found: dict[int, tuple[float, ...]] = {}
     for item in data:
-        vector = item.get("embedding") if isinstance(item, dict) else None
-        if not isinstance(vector, list) or not vector or not all(isinstance(x, int | float) for x in vector):
+        vector = _vector(item.get("embedding")) if isinstance(item, dict) else None
+        at = _whole(item.get("index")) if vector else None
+        if vector is None or at is None:
             return None
-        found[item.get("index", -1)] = tuple(float(x) for x in vector)
+        found[at] = vector
     if set(found) != set(range(texts)):
         return None
     usage = body.get("usage")
@@ -208,6 +212,21 @@ def _first_choice(body: dict[str, Any]) -> dict[str, Any] | None:
     if not isinstance(choices, list):
         return None
     return next((choice for choice in choices if isinstance(choice, dict) and choice.get("index", 0) == 0), None)
+
+
+def _vector(value: Any) -> tuple[float, ...] | None:
+    """Numbers, or base64 of 32-bit floats, little-endian. None where that is no vector of finite numbers."""
+    if isinstance(value, str):
+        try:
+            raw = base64.b64decode(value, validate=True)
+            vector = struct.unpack(f"<{len(raw) // 4}f", raw)
+        except (ValueError, struct.error):
+            return None
+    elif isinstance(value, list) and all(isinstance(x, int | float) for x in value):
+        vector = tuple(float(x) for x in value)
+    else:
+        return None
+    return vector if vector and all(map(math.isfinite, vector)) else None
 
 
 def _string(value: Any) -> str:

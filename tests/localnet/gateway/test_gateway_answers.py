@@ -111,6 +111,15 @@ async def test_texts_are_embedded_in_their_order(gateway: GatewayWorld, encoding
     assert (found.usage.prompt_tokens, found.usage.total_tokens) == (3, 3)
 
 
+async def test_a_large_batch_is_embedded_in_one_call(gateway: GatewayWorld) -> None:
+    texts = [f"text {at}" for at in range(1_000)]
+    async with gateway.client() as client:
+        found = await client.embeddings.create(model=MODEL, input=texts)
+        alone = await client.embeddings.create(model=MODEL, input=texts[-1])
+    assert [item.index for item in found.data] == list(range(1_000))
+    assert found.data[-1].embedding == pytest.approx(alone.data[0].embedding)
+
+
 async def test_the_models_of_the_configuration_are_listed(gateway: GatewayWorld) -> None:
     async with gateway.client() as client:
         names = [model.id for model in (await client.models.list()).data]
@@ -186,7 +195,17 @@ async def test_what_is_no_request_is_refused(gateway: GatewayWorld, body: bytes,
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"input": []}, {"input": ""}, {"input": [[1, 2]]}, {"input": 5}, {"dimensions": 4}, {"encoding_format": "x"}],
+    [
+        {"input": []},
+        {"input": ""},
+        {"input": ["a", ""]},
+        {"input": ["a", 5]},
+        {"input": ["x"] * 2049},
+        {"input": [[1, 2]]},
+        {"input": 5},
+        {"dimensions": 4},
+        {"encoding_format": "x"},
+    ],
 )
 async def test_what_cannot_be_embedded_is_refused(gateway: GatewayWorld, wrong: dict[str, Any]) -> None:
     async with gateway.client() as client:

@@ -11,15 +11,26 @@ from typing import Any
 import pytest
 from provider_jobs import ended
 
-from oracle.core.compute import Completion, IdempotencyKey, JobState, JobStatus, Message, Piece, Task
+from oracle.core.compute import (
+    Completion,
+    IdempotencyKey,
+    JobState,
+    JobStatus,
+    Message,
+    Money,
+    Output,
+    Piece,
+    Task,
+)
 from oracle.core.errors import ErrorCode, OracleError, Verdict
 from oracle.localnet.emulators.ionet import Ionet
-from oracle.localnet.emulators.ionet.catalogue import ApiKey
+from oracle.localnet.emulators.ionet.catalogue import SMOLLM2_SERVED, ApiKey, ServedModel
 from oracle.localnet.emulators.openai import Personality, ScriptedOpenAI
 from oracle.localnet.emulators.server import serve
 from oracle.model.server import LocalModel
 from oracle.providers import errors
 from oracle.providers.chat import ChatCompute
+from oracle.providers.offers import Allowance
 from oracle.providers.openai.client import OpenAIChat
 from oracle.providers.pricing import Rates
 from oracle.providers.registry import build
@@ -51,6 +62,7 @@ async def ionet(
     prefix: str = "/api/v1",
     key: str = "io-v2-localnet",
     extra_body: dict[str, Any] | None = None,
+    usage: bool = False,
     **options: Any,
 ) -> AsyncIterator[tuple[ChatCompute, Ionet]]:
     async with serve(ScriptedOpenAI(Personality.VLLM)) as scripted:
@@ -58,6 +70,8 @@ async def ionet(
         async with serve(emulator) as running:
             settings = {"kind": "ionet", "api_key": key, "base_url": running.url + prefix}
             settings["extra_body"] = extra_body or {}
+            if usage:
+                settings["usage_url"] = f"{running.url}/v1/api-keys/sub-keys/me/usage"
             compute = build("ionet", settings, rates=RATES, environ={})
             assert isinstance(compute, ChatCompute)
             try:
@@ -124,6 +138,62 @@ async def test_what_goes_wrong_at_io_net_ends_the_job_with_its_error(
         if state is JobState.LOST:
             # A lost call may be made again under its key, and then has an answer.
             assert (await output_of(compute)).content
+
+
+async def test_a_streamed_answer_of_io_net_costs_what_it_is_billed() -> None:
+    async with ionet() as (compute, emulator):
+        *pieces, output = [piece async for piece in compute.stream(TASK)]
+        (billed,) = emulator.books()["inferences"]
+    assert isinstance(output, Output)
+    assert output.content.decode() == "".join(piece.text for piece in pieces if isinstance(piece, Piece))
+    assert (output.input_tokens, output.output_tokens) == (billed["prompt_tokens"], billed["completion_tokens"])
+    assert output.cost is not None
+    assert Decimal(str(output.cost.amount)) == Decimal(billed["cost_usd"])
+
+
+EMBEDDER = ServedModel("org/embedder", "scripted", Decimal("5e-8"), Decimal(0), embeds=True)
+
+
+@pytest.mark.parametrize("shape", ["live", "documented"])
+async def test_io_net_embeds_at_the_price_of_its_other_list(shape: str) -> None:
+    async with ionet(catalogue=(SMOLLM2_SERVED, EMBEDDER), models_shape=shape) as (compute, emulator):
+        assert set(await compute.models()) == {MODEL, EMBEDDER.id}
+        task = replace(TASK, model=EMBEDDER.id, max_output_tokens=0)
+        quote = await compute.quote(task)
+        found = await compute.embed(EMBEDDER.id, ["six times seven", "forty-two"], seconds=20)
+        (billed,) = emulator.books()["inferences"]
+    assert (len(found.vectors), found.vectors[0] == found.vectors[1]) == (2, False)
+    assert (found.model, found.input_tokens) == (EMBEDDER.id, billed["prompt_tokens"])
+    assert found.cost_lamports is not None
+    assert 0 < found.cost_lamports <= quote.cost_lamports
+
+
+async def test_a_key_that_has_spent_its_credit_asks_for_nothing_more() -> None:
+    """The service would refuse it with 429; but what is lost in a refused call is a request's time."""
+    key = ApiKey(credit_usd=Decimal("0.000003"), is_sub_key=True)
+    async with ionet(keys=(key,), usage=True, credit_lag_seconds=0) as (compute, emulator):
+        allowance = await compute.allowance()
+        assert allowance == Allowance(key.credit_usd, Decimal(0), key.credit_usd, "daily")
+        assert await compute.quote(TASK)
+        await compute.answer(TASK)
+        spent = Decimal(emulator.books()["keys"][0]["spent_usd"])
+        assert await compute.balance() == Money(float(key.credit_usd - spent), "USD")
+    async with ionet(keys=(replace(key, credit_usd=spent),), usage=True) as (compute, emulator):
+        with pytest.raises(OracleError) as caught:
+            await compute.quote(TASK)
+        assert caught.value.error is errors.OUT_OF_CREDIT
+        assert emulator.books()["inferences"] == []
+
+
+async def test_a_model_of_a_higher_plan_is_not_asked_for() -> None:
+    async with ionet(catalogue=(replace(SMOLLM2_SERVED, higher_tier_required=True),)) as (compute, emulator):
+        with pytest.raises(OracleError) as caught:
+            await compute.quote(TASK)
+        assert caught.value.error is errors.NOT_PERMITTED
+        assert (await compute.offers())[0].locked
+        # Asked all the same, the service says so itself.
+        assert (status := await run(compute)).error is not None
+        assert (status.error.error, emulator.books()["inferences"]) == (errors.NOT_PERMITTED, [])
 
 
 async def test_another_model_that_answers_is_told_by_its_name() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,22 @@ async def test_a_job_runs_on_a_real_server_from_submit_to_fetch(model: LocalMode
     assert 0 < output.output_tokens <= 16
     assert output.input_tokens is not None
     assert (output.cost_lamports, compute.capabilities.recovery) == (0, Recovery.REPEAT)
+
+
+async def test_texts_are_embedded_by_a_real_server(model: LocalModel) -> None:
+    async with server(model) as compute:
+        cat, kitten, votes = (
+            await compute.embed(
+                SMOLLM2.model_id,
+                ["The cat sat on the mat.", "A kitten is sitting on a rug.", "Solana validators vote on blocks."],
+                seconds=60,
+            )
+        ).vectors
+    assert cosine(cat, kitten) > cosine(cat, votes) + 0.1
+
+
+def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True)) / math.hypot(*a) / math.hypot(*b)
 
 
 async def test_a_streamed_answer_is_the_answer(model: LocalModel) -> None:
@@ -141,6 +158,8 @@ async def test_the_local_provider_starts_its_model_and_starts_it_again_after_its
         assert (await compute.fetch(again)).content == first.content
         pieces = [piece async for piece in compute.chat.stream(TASK)]
         assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)).encode() == first.content
+        ((vector,), cost) = (found := await compute.embed(TASK.model, ["a"], seconds=60)).vectors, found.cost_lamports
+        assert (len(vector), found.model, cost) == (576, TASK.model, 0)
     finally:
         await compute.close()
     assert not compute.chat._model.alive

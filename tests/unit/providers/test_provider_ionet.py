@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,12 +11,13 @@ import httpx
 import pytest
 from provider_wire import TASK, Wire, answer
 
-from oracle.core.compute import IdempotencyKey, JobState, JobStatus, Money, Recovery, Task
-from oracle.core.errors import ErrorCode, OracleError
+from oracle.core.compute import Chat, IdempotencyKey, JobState, JobStatus, Money, Recovery, Task
+from oracle.core.errors import ErrorCode, OracleError, Verdict
 from oracle.providers import errors
 from oracle.providers.chat import ChatCompute
-from oracle.providers.ionet.catalogue import read_page, remaining_usd
+from oracle.providers.ionet.catalogue import read_page, read_usage
 from oracle.providers.ionet.client import IoNetChat
+from oracle.providers.offers import Allowance, Describing, Offer
 from oracle.providers.pricing import Rates, TokenPrice
 from oracle.providers.registry import build
 
@@ -73,6 +76,8 @@ COMPLETION: dict[str, Any] = {
 }
 
 PRICE = TokenPrice(Decimal("0.308"), Decimal("2.73"))
+OFFER = Offer("Qwen/Qwen3.8-27B", PRICE, context_tokens=65536, max_output_tokens=65536)
+USAGE_URL = "https://api.intelligence.io.solutions/v1/api-keys/sub-keys/me/usage"
 
 
 def built(wire: Wire, **settings: Any) -> ChatCompute:
@@ -96,11 +101,12 @@ async def ended(compute: ChatCompute, task: Task = QWEN) -> JobStatus:
 
 
 def test_the_live_price_is_per_token_and_read_without_rounding() -> None:
-    assert read_page(LIVE) == ({"Qwen/Qwen3.8-27B": PRICE}, False)
+    assert read_page(LIVE) == ({"Qwen/Qwen3.8-27B": OFFER}, False)
 
 
 def test_the_documented_price_is_per_million_and_an_inactive_model_is_not_offered() -> None:
-    assert read_page(httpx.Response(200, json=DOCUMENTED).content) == ({"Qwen/Qwen3.8-27B": PRICE}, False)
+    offer = replace(OFFER, max_output_tokens=None)
+    assert read_page(httpx.Response(200, json=DOCUMENTED).content) == ({"Qwen/Qwen3.8-27B": offer}, False)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,17 @@ def test_the_documented_price_is_per_million_and_an_inactive_model_is_not_offere
     ],
 )
 def test_a_price_that_cannot_be_right_is_no_price(price: bytes, found: TokenPrice | None) -> None:
-    assert read_page(LIVE.replace(b"3.08e-07", price)) == ({"Qwen/Qwen3.8-27B": found}, False)
+    page = read_page(LIVE.replace(b"3.08e-07", price))
+    assert page == ({"Qwen/Qwen3.8-27B": replace(OFFER, price=found)}, False)
+
+
+@pytest.mark.parametrize("output", [b"0", b"null", b"2.73e-06"])
+def test_an_embedding_model_has_a_price_of_its_input_alone(output: bytes) -> None:
+    page = read_page(LIVE.replace(b"2.73e-06", output), embeds=True)
+    assert page is not None
+    assert page[0]["Qwen/Qwen3.8-27B"] == Offer(
+        "Qwen/Qwen3.8-27B", TokenPrice(Decimal("0.308")), context_tokens=65536, embeds=True
+    )
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"data":{}}', b'{"detail":"x"}', b"[" * 100_000])
@@ -170,19 +186,20 @@ async def test_a_configured_price_wins_over_the_list() -> None:
     price = {"input_usd_per_million_tokens": 0, "output_usd_per_million_tokens": 100}
     quote = await built(wire, model_prices={QWEN.model: price}).quote(QWEN)
     assert quote.cost == Money(0.0032, "USD")
-    assert wire.requests == []
+    # The list is asked all the same: its limits hold whoever states the price.
+    assert len(wire.requests) == 1
 
 
 async def test_every_page_of_the_list_is_read() -> None:
     first = {**DOCUMENTED, "pagination": {"has_next": True}}
     second = {"data": [{"name": "org/other", "metadata": {}}], "pagination": {"has_next": False}}
-    wire = Wire(answer(first), answer(second))
+    wire = Wire(answer(first), answer(second), answer({"detail": "Not Found"}, 404))
     assert await built(wire).models() == ("Qwen/Qwen3.8-27B", "org/other")
 
 
 async def test_a_list_without_end_is_left_after_twenty_pages() -> None:
     wire = Wire(answer({**DOCUMENTED, "pagination": {"has_next": True}}))
-    await built(wire).models()
+    await built(wire).quote(QWEN)
     assert len(wire.requests) == 20
 
 
@@ -192,16 +209,85 @@ async def test_a_model_that_is_not_listed_is_not_bought() -> None:
     assert caught.value.error is errors.MODEL_UNAVAILABLE
 
 
-async def test_a_model_that_has_vanished_makes_the_list_stale() -> None:
-    gone = {"detail": "The requested model is not available for Chat Completions API. Available models: ['x']"}
-    wire = Wire(answer(LIVE), answer(gone, 400), answer({"object": "list", "data": []}))
+GONE = {"detail": "The requested model is not available for Chat Completions API. Available models: ['x']"}
+
+
+async def stream(chat: Chat) -> None:
+    async for _ in chat.stream(QWEN):
+        pass
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [lambda chat: chat.complete(QWEN), stream, lambda chat: chat.embed(QWEN.model, ["a"], seconds=1)],
+    ids=["complete", "stream", "embed"],
+)
+async def test_a_model_that_has_vanished_makes_the_list_stale(ask: Callable[[Chat], Awaitable[object]]) -> None:
+    wire = Wire(answer(LIVE), answer(GONE, 400), answer({"object": "list", "data": []}))
     compute = built(wire)
     await compute.quote(QWEN)
-    status = await ended(compute)
-    assert status.error is not None
-    assert status.error.error is errors.MODEL_UNAVAILABLE
-    with pytest.raises(OracleError):
+    for call in (ask(compute.chat), compute.quote(QWEN)):
+        with pytest.raises(OracleError) as caught:
+            await call
+        assert caught.value.error is errors.MODEL_UNAVAILABLE
+
+
+# --- what the key may do, before it is asked for ---
+
+
+@pytest.mark.parametrize(
+    ("change", "tokens", "expected"),
+    [
+        ((b'"max_tokens":65536', b'"max_tokens":31'), 32, errors.REQUEST_REFUSED),
+        ((b'"context_window":65536', b'"context_window":31'), 32, errors.REQUEST_REFUSED),
+        ((b'"precision"', b'"higher_tier_required":true,"precision"'), 32, errors.NOT_PERMITTED),
+    ],
+)
+async def test_what_the_list_rules_out_is_refused_unsent(
+    change: tuple[bytes, bytes], tokens: int, expected: ErrorCode
+) -> None:
+    with pytest.raises(OracleError) as caught:
+        await built(Wire(answer(LIVE.replace(*change)))).quote(replace(QWEN, max_output_tokens=tokens))
+    assert caught.value.error is expected
+    assert (await built(Wire(answer(LIVE))).quote(QWEN)).cost_lamports > 0
+
+
+def listing_and(usage: Any) -> Wire:
+    return Wire(lambda r: answer(usage if str(r.url) == USAGE_URL else LIVE)(r))
+
+
+async def test_nothing_is_quoted_that_the_credit_left_does_not_cover() -> None:
+    # 32 output tokens at 2.73 and some twenty of input at 0.308 USD a million are 0.0000936 USD.
+    for left, enough in (("0.0001", True), ("0.00009", False), ("0", False)):
+        wire = listing_and({"status": "succeeded", "data": {"remaining_credit": left}})
+        compute = built(wire, usage_url=USAGE_URL)
+        if enough:
+            assert await compute.quote(QWEN)
+            continue
+        with pytest.raises(OracleError) as caught:
+            await compute.quote(QWEN)
+        assert (caught.value.error, caught.value.verdict) == (errors.OUT_OF_CREDIT, Verdict.GIVE_UP)
+
+
+@pytest.mark.parametrize("usage", [b"<html>", {"data": {}}, None])
+async def test_where_the_credit_left_is_not_told_the_service_has_the_last_word(usage: Any) -> None:
+    assert await built(listing_and(usage), usage_url=USAGE_URL).quote(QWEN)
+
+
+async def test_the_credit_left_is_asked_no_oftener_than_it_is_counted() -> None:
+    wire = listing_and({"data": {"remaining_credit": 5}})
+    compute = built(wire, usage_url=USAGE_URL)
+    for _ in range(3):
         await compute.quote(QWEN)
+    assert sum(str(request.url) == USAGE_URL for request in wire.requests) == 1
+
+
+async def test_a_key_learns_its_models_their_limits_and_what_it_may_spend() -> None:
+    wire = listing_and({"data": {"credit_limit": 5, "used_credit": "1.5", "remaining_credit": 3.5}})
+    compute = built(wire, usage_url=USAGE_URL)
+    assert isinstance(compute, Describing)
+    assert await compute.offers() == (OFFER,)
+    assert await compute.allowance() == Allowance(Decimal("3.5"), Decimal("1.5"), Decimal(5))
 
 
 @pytest.mark.parametrize(
@@ -241,9 +327,12 @@ async def test_the_credit_left_is_asked_with_the_sub_key() -> None:
     assert "authorization" not in request.headers
 
 
-@pytest.mark.parametrize("body", [{}, [], None, {"data": {"credit_limit": 5}}, {"data": {"remaining_credit": "much"}}])
-def test_a_credit_that_is_not_told_is_not_known(body: Any) -> None:
-    assert remaining_usd(body) is None
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"{}", b"[]", b"null", b'{"data":{"credit_limit":5}}', b'{"data":{"remaining_credit":"much"}}']
+)
+def test_a_credit_that_is_not_told_is_not_known(body: bytes) -> None:
+    allowance = read_usage(body)
+    assert allowance is None or allowance.remaining_usd is None
 
 
 async def test_without_a_usage_address_the_balance_is_not_known() -> None:

@@ -174,14 +174,26 @@ async def test_a_listing_of_another_shape_is_unreadable(body: Any) -> None:
     assert caught.value.error is errors.UNREADABLE_ANSWER
 
 
-async def test_embeddings_come_in_the_order_of_the_texts() -> None:
-    data = [{"index": 1, "embedding": [3, 4.5]}, {"index": 0, "embedding": [1.0, 2.0]}]
+# 1.0 and 2.0, and 3.0 and 4.5, as 32-bit floats.
+BASE64 = ["AACAPwAAAEA=", "AABAQAAAkEA="]
+
+
+@pytest.mark.parametrize("vectors", [[[1.0, 2.0], [3, 4.5]], BASE64], ids=["float", "base64"])
+async def test_embeddings_come_in_the_order_of_the_texts(vectors: list[Any]) -> None:
+    data = [{"index": 1, "embedding": vectors[1]}, {"index": 0, "embedding": vectors[0]}]
     wire = Wire(
         answer({"object": "list", "data": data, "model": "e", "usage": {"prompt_tokens": 4, "total_tokens": 4}})
     )
     found = await chat_over(wire).embed("e", ["a", "b"])
     assert (found.vectors, found.model, found.input_tokens) == (((1.0, 2.0), (3.0, 4.5)), "e", 4)
-    assert wire.body() == {"model": "e", "input": ["a", "b"], "encoding_format": "float"}
+    assert wire.body() == {"model": "e", "input": ["a", "b"], "encoding_format": "base64"}
+
+
+async def test_a_large_batch_has_room_for_all_of_its_vectors() -> None:
+    data = [{"index": at, "embedding": [0.123456789] * 1000} for at in range(9)]
+    small = http(Wire(answer({"data": data, "model": "e"})), max_answer_bytes=1024)
+    found = await OpenAIChat(small).embed("e", ["x"] * 9)
+    assert [len(vector) for vector in found.vectors] == [1000] * 9
 
 
 @pytest.mark.parametrize(
@@ -192,6 +204,13 @@ async def test_embeddings_come_in_the_order_of_the_texts() -> None:
         [{"index": 0, "embedding": []}],
         [{"index": 1, "embedding": [1.0]}],
         [{"index": 0, "embedding": "AAAA"}],
+        [{"index": 0, "embedding": "AACAP?AAAEA="}],
+        [{"index": 0, "embedding": ""}],
+        [{"index": 0, "embedding": "AADAfw=="}],  # not a number
+        [{"index": None, "embedding": [1.0]}],
+        [{"index": [], "embedding": [1.0]}],
+        [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1.0]}],
+        [None],
     ],
 )
 async def test_embeddings_that_are_not_one_vector_per_text_are_refused(data: Any) -> None:

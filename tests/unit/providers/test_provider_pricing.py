@@ -18,7 +18,8 @@ from oracle.providers.pricing import (
     TokenPrice,
     estimated_input_tokens,
     nos_to_usd,
-    token_quote,
+    quoted_usd,
+    usd_quote,
     usd_to_lamports,
 )
 
@@ -28,7 +29,7 @@ def test_the_input_is_counted_generously() -> None:
 
 
 def test_a_quote_is_kept_in_lamports_and_told_in_dollars() -> None:
-    quote = token_quote(TASK, TokenPrice(Decimal(1), Decimal(2)), Rates(sol_usd=Decimal(200)))
+    quote = usd_quote(quoted_usd(TASK, TokenPrice(Decimal(1), Decimal(2))), Rates(sol_usd=Decimal(200)))
     assert (quote.cost_lamports, quote.cost) == (440, Money(0.000088, "USD"))
 
 

@@ -27,6 +27,7 @@ class ServedModel:
     max_tokens: int = 8192
     thinks: bool = False
     embeds: bool = False
+    higher_tier_required: bool = False
 
     def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
         return prompt_tokens * self.input_token_price + completion_tokens * self.output_token_price
@@ -72,7 +73,7 @@ class ServedModel:
             "avg_throughput_per_day": 55.1,
             "supports_attestation": False,
             "min_access_tier": None,
-            "higher_tier_required": False,
+            "higher_tier_required": self.higher_tier_required,
         }
 
     def as_documented(self) -> dict[str, Any]:

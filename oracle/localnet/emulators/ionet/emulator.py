@@ -88,6 +88,7 @@ class Ionet:
                 Route("/embeddings", self._embed, methods=["POST"]),
                 Route("/models", self._list_models),
                 Route("/embedding-models", self._list_models),
+                Route("/api-keys/sub-keys/me/usage", self._usage),
             ],
             exception_handlers={Refused: _answer_of, 404: _not_found, 405: _not_allowed},
         )
@@ -158,6 +159,22 @@ class Ionet:
         shown = models[(page - 1) * size : page * size]
         return JSONResponse({"data": [model.as_documented() for model in shown], "pagination": pagination})
 
+    async def _usage(self, request: Request) -> Response:
+        """What a sub-key has used, as late as the credit check sees it (§2.11). The names of the fields are invented:
+        nobody has published them."""
+        key = self._authenticate(request)
+        if not key.is_sub_key:
+            raise refuse(403, "Forbidden")
+        used = self._ledger.spent_usd(key.key_id, seen=True)
+        data = {
+            "key_id": key.key_id,
+            "credit_limit": float(key.credit_usd),
+            "credit_refresh_cycle": "daily",
+            "used_credit": float(used),
+            "remaining_credit": float(max(Decimal(0), key.credit_usd - used)),
+        }
+        return JSONResponse({"status": "succeeded", "data": data})
+
     def _authenticate(self, request: Request) -> ApiKey:
         """By either header (§2.2). A key that has expired is as good as none."""
         sent = request.headers.get("authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key")
@@ -172,6 +189,8 @@ class Ionet:
             raise refusals.model_unavailable(one.id for one in self._catalogue.values() if one.embeds == embeds)
         if key.allowed_models is not None and name not in key.allowed_models:
             raise refuse(403, "Model is not allowed for this API key")
+        if model.higher_tier_required:
+            raise refuse(403, "Model requires a higher tier")
         return model
 
     def _admit(self, key: ApiKey, request: Request) -> Caller:
