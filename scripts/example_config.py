@@ -40,6 +40,8 @@ SAMPLES: Mapping[str, Any] = {
     "max_cost_lamports": 50_000,
     "allow_requesters": ["11111111111111111111111111111111"],
     "daily_budget_lamports": 1_000_000_000,
+    "requester_daily_budget_lamports": 100_000_000,
+    "request_budget_lamports": 10_000_000,
     "api_key": "sk-…",
     "api_key_file": "api-key",
     "api_key_env": "PROVIDER_API_KEY",

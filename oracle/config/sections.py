@@ -152,7 +152,11 @@ class Policy(_Section):
     simulate_before_buying: bool = True
     """Simulate the settlement before anything is bought."""
     daily_budget_lamports: Annotated[int, Field(ge=0)] | None = None
-    """Stop buying when the jobs of the last 24 hours have cost this much."""
+    """Most that the jobs of a day (UTC) may cost; requests then wait for the next. A provider may have a budget too."""
+    requester_daily_budget_lamports: Annotated[int, Field(ge=0)] | None = None
+    """Most that the jobs of one requester may cost in a day."""
+    request_budget_lamports: Annotated[int, Field(ge=0)] | None = None
+    """Most that all jobs of one request may cost, those that failed included; it is then rejected."""
 
     @model_validator(mode="after")
     def _allowed_or_denied(self) -> Policy:

@@ -127,10 +127,17 @@ PURCHASE_ABSENT = ErrorCode(
 )
 BUDGET_EXHAUSTED = ErrorCode(
     "ORC-POLICY-018",
-    "Daily budget is used up",
-    "The jobs of the last 24 hours have cost as much as the operator allows.",
-    "Raise `policy.daily_budget_lamports`, or wait: buying goes on by itself.",
+    "Budget of the day is used up",
+    "The jobs of this day (UTC) have cost as much as the operator allows: in all, at a provider, or for a requester.",
+    "Wait: the request goes on by itself when the day turns. Or raise `policy.daily_budget_lamports`, "
+    "`policy.requester_daily_budget_lamports` or the provider's `daily_budget_lamports`, and restart.",
     Verdict.RETRY,
+)
+BUDGET_TOO_SMALL = ErrorCode(
+    "ORC-POLICY-022",
+    "Job costs more than its budget",
+    "The quote is above what is left for this request, or above what a whole day allows.",
+    "Raise `policy.request_budget_lamports`, or the budget that the detail names.",
 )
 NOT_NOW = ErrorCode(
     "ORC-POLICY-020",
@@ -216,6 +223,7 @@ _REJECTED: Final[dict[str, Reason]] = {
     DATA_UNCONFIRMED.code: Reason.PURCHASE_UNCONFIRMED,
     RETRIES_EXHAUSTED.code: Reason.NO_PROVIDER,
     INPUT_UNSUPPORTED.code: Reason.INPUT_UNAVAILABLE,
+    BUDGET_TOO_SMALL.code: Reason.BUDGET_EXHAUSTED,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,7 +89,7 @@ class Context:
     wallet_lamports: int | None = None
     """What the operator's key held when it was last asked for."""
     rehearsals: Batch[RequestRow, None] | None = None
-    latencies: Memo[float | None] = field(init=False)
+    latencies: Memo[Sequence[float]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.latencies = Memo(LATENCY_SECONDS, self.clock.monotonic)

@@ -27,7 +27,7 @@ from oracle.chain.ws import PubSub, SlotNotice, websocket_url
 from oracle.config import Config, Operator
 from oracle.core.errors import OracleError
 from oracle.core.purchase import ChainAccess
-from oracle.pipeline import admit, follow, housekeeping, intake, poll, settle, submit, worker
+from oracle.pipeline import admit, budget, follow, housekeeping, intake, poll, settle, submit, worker
 from oracle.pipeline.chain_view import RpcView
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells, Context
@@ -70,6 +70,7 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
         now_ms = clock.now_ms()
         if is_alone and (left := await store.write(lambda c: leases.take_over(c, now_ms))):
             log.info("took over from a dead daemon", rows=left)
+        await store.write(lambda c: budget.reopen(c, config, now_ms))
         pool = pool_of(config)
         stack.push_async_callback(pool.close)
         await pool.check()

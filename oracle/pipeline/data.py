@@ -17,12 +17,12 @@ from oracle.core.compute import Dataset, Source
 from oracle.core.dataquery import DataQuery
 from oracle.core.errors import OracleError, Verdict
 from oracle.core.request import Data, Request
-from oracle.pipeline.budget import within_budget
+from oracle.pipeline import budget
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import SOURCE_UNKNOWN
 from oracle.providers import errors as provider_errors
 from oracle.providers.sources.errors import DATA_BUSY, DATA_TOO_LARGE
-from oracle.store import ledger, requests, results
+from oracle.store import ledger, requests, results, spending
 from oracle.store.errors import ROW_MISSING
 from oracle.store.rows import RequestRow
 from oracle.store.schema import LedgerKind
@@ -119,7 +119,7 @@ async def bought(context: Context, request: Request, source: Source, query: Data
     except OracleError as error:
         if error.verdict is not Verdict.UNKNOWN and error.code not in _CHARGED:
             now_ms = context.clock.now_ms()
-            await context.store.write(lambda c: _book(c, row, source.name, cost, now_ms))
+            await context.store.write(lambda c: _book_back(c, row, source.name, cost, now_ms))
         raise
 
 
@@ -136,7 +136,7 @@ async def booked(context: Context, request: Request, source: Source, cost: int) 
         made = sum(1 if entry.lamports < 0 else -1 for entry in entries)
         if made > context.config.policy.max_unconfirmed_purchases:
             raise policy.DATA_UNCONFIRMED(f"{source.name}: {made} fetches, and no answer to any")
-        within_budget(c, context, cost, now_ms)
+        budget.book(c, context, cost, now_ms, provider=source.name, requester=row.requester, request_id=row.id)
         _book(c, row, source.name, -cost, now_ms)
         return row
 
@@ -162,3 +162,8 @@ def _book(c: Connection, row: RequestRow, network: str, lamports: int, now_ms: i
         requester=row.requester,
         note=NOTE,
     )
+
+
+def _book_back(c: Connection, row: RequestRow, network: str, lamports: int, now_ms: int) -> None:
+    _book(c, row, network, lamports, now_ms)
+    spending.correct(c, now_ms, -lamports, provider=network, requester=row.requester)

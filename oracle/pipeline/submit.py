@@ -7,25 +7,22 @@ whoever finds the attempt `intended` under a lapsed lease knows that the purchas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
-from oracle.core import policy
 from oracle.core.backoff import backoff_seconds
 from oracle.core.compute import IdempotencyKey, JobHandle, Quote, Task
-from oracle.core.errors import OracleError, Verdict, verdict_of
+from oracle.core.errors import OracleError, Verdict
 from oracle.core.identity import idempotency_key
 from oracle.core.lifecycle import State
-from oracle.core.policy import NO_ROUTE_LEFT
+from oracle.core.policy import BUDGET_EXHAUSTED, BUDGET_TOO_SMALL
 from oracle.core.request import Request
-from oracle.core.routing import ModelRoutes, Route, percentile, ranked
-from oracle.pipeline import inputs, recorded, worker
-from oracle.pipeline.admit import affordable, candidates_of, request_of, task_of
-from oracle.pipeline.budget import within_budget
+from oracle.core.routing import Route
+from oracle.pipeline import budget, choice, inputs, recorded, worker
+from oracle.pipeline.admit import candidates_of, request_of, task_of
 from oracle.pipeline.context import Context, key_of
 from oracle.pipeline.errors import UNEXPECTED
 from oracle.store import attempts, recordings, requests, settlements
@@ -35,6 +32,7 @@ from oracle.store.schema import AttemptState
 log = structlog.get_logger(__name__)
 
 STATES = (State.ADMITTED, State.CLAIMED)
+NO_BUDGET = (BUDGET_EXHAUSTED, BUDGET_TOO_SMALL)
 CALL_SECONDS = 60.0
 """Bound of one purchase call. The lease of the row outlives it (`daemon.lease_seconds`)."""
 
@@ -69,16 +67,42 @@ async def buy(context: Context, row: RequestRow) -> None:
     request = request_of(row)
     content, _ = await inputs.load(context, request)
     earlier = await context.store.read(lambda c: attempts.of(c, row.id)) if row.attempts_made else []
-    route, quote = await choose(context, row, request, task_of(request, content), earlier)
-    task = task_of(request, content, route)
+    refusals: list[OracleError] = []
+    for route, quote in await choice.viable(context, row, request, task_of(request, content), earlier):
+        try:
+            intent = await intend(context, row, route, quote)
+        except OracleError as error:
+            if error.error not in NO_BUDGET:
+                raise
+            refusals.append(error)
+            continue
+        if isinstance(intent, RecordingRow):
+            await recorded.take(context, row, request, intent)
+        else:
+            await purchase(context, *intent, task_of(request, content, route))
+        return
+    raise next((error for error in refusals if error.verdict is Verdict.RETRY), refusals[0])
+
+
+async def intend(
+    context: Context, row: RequestRow, route: Route, quote: Quote
+) -> tuple[RequestRow, AttemptRow] | RecordingRow:
+    """Write the intent to buy, unless the answer is there already. Raises ORC-POLICY-018 or 022."""
     number = row.attempts_made + 1
-    key = idempotency_key(key_of(row), 0, number)
     now_ms = context.clock.now_ms()
 
-    def intend(c: Connection) -> tuple[RequestRow, AttemptRow] | RecordingRow:
+    def write(c: Connection) -> tuple[RequestRow, AttemptRow] | RecordingRow:
         if (recording := recordings.find(c, row.address)) is not None:
             return recording
-        within_budget(c, context, quote.cost_lamports, now_ms)
+        budget.book(
+            c,
+            context,
+            quote.cost_lamports,
+            now_ms,
+            provider=route.provider,
+            requester=row.requester,
+            request_id=row.id,
+        )
         intended = attempts.intend(
             c,
             row,
@@ -86,7 +110,7 @@ async def buy(context: Context, row: RequestRow) -> None:
             number=number,
             provider=route.provider,
             model=route.model,
-            idempotency_key=key,
+            idempotency_key=idempotency_key(key_of(row), 0, number),
             quoted_lamports=quote.cost_lamports,
             now_ms=now_ms,
         )
@@ -101,70 +125,15 @@ async def buy(context: Context, row: RequestRow) -> None:
         )
         return moved, intended
 
-    intent = await context.store.write(intend)
-    if isinstance(intent, RecordingRow):
-        await recorded.take(context, row, request, intent)
-        return
-    running, intended = intent
+    return await context.store.write(write)
 
-    async def purchase(context: Context, running: RequestRow) -> None:
-        await call(context, running, intended, task, key)
+
+async def purchase(context: Context, running: RequestRow, intended: AttemptRow, task: Task) -> None:
+    async def buying(context: Context, running: RequestRow) -> None:
+        await call(context, running, intended, task, IdempotencyKey(intended.idempotency_key))
 
     # The row that we hold is another one now: with the old one a failure could not be noted.
-    await worker.attempt(context, running, purchase)
-
-
-async def choose(
-    context: Context, row: RequestRow, request: Request, task: Task, earlier: Sequence[AttemptRow]
-) -> tuple[Route, Quote]:
-    """The best route that is not used up, that the fee covers and the deadline allows. Raises an ORC-POLICY code."""
-    left = tuple(route for route in candidates_of(context, request) if not _is_used_up(context, route, earlier))
-    if not left:
-        raise NO_ROUTE_LEFT(", ".join(sorted({f"{a.provider}: {a.error_code}" for a in earlier})))
-    quotes = await affordable(context, request, left, task)
-    seconds = await latencies(context, left)
-    strategy = context.routes.get(request.body.model, ModelRoutes(())).strategy
-    margin_slots = context.terms().deadline_margin_slots
-    too_late: OracleError | None = None
-    for route in ranked(left, strategy, quotes, seconds):
-        expected = seconds.get(route, quotes[route].expected_seconds or 0.0)
-        try:
-            policy.check_deadline(row.deadline_slot, context.slot(), margin_slots + context.slots.slots(expected))
-        except OracleError as error:
-            too_late = error
-            continue
-        return route, quotes[route]
-    raise too_late or NO_ROUTE_LEFT("no route within its price cap")
-
-
-def _is_used_up(context: Context, route: Route, earlier: Sequence[AttemptRow]) -> bool:
-    """A route ends with an error that no repetition can mend, or with its number of purchases.
-
-    A refusal that cost nothing, as of a busy provider, is no purchase: it has the longer budget of retries.
-    """
-    mine = [a for a in earlier if (a.provider, a.model) == (route.provider, route.model)]
-    if any(a.error_code is not None and verdict_of(a.error_code) is Verdict.GIVE_UP for a in mine):
-        return True
-    refused = sum(a.cost_lamports == 0 for a in mine)
-    return len(mine) - refused >= route.max_attempts or refused > context.config.policy.max_retries
-
-
-async def latencies(context: Context, routes: Sequence[Route]) -> dict[Route, float]:
-    """Measured p95 in seconds of the routes that have run at least five jobs; a few seconds old at most."""
-    found = {}
-    for route in routes:
-        p95 = await context.latencies.get(
-            (route.provider, route.model),
-            lambda route=route: measured_p95(context, route),  # type: ignore[misc]
-        )
-        if p95 is not None:
-            found[route] = p95
-    return found
-
-
-async def measured_p95(context: Context, route: Route) -> float | None:
-    seconds = await context.store.read(lambda c: attempts.durations(c, route.provider, route.model, 100))
-    return percentile(seconds, 0.95) if len(seconds) >= 5 else None
+    await worker.attempt(context, running, buying)
 
 
 async def call(

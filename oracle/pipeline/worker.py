@@ -10,7 +10,7 @@ import structlog
 from oracle.core.backoff import backoff_seconds
 from oracle.core.errors import OracleError, Verdict
 from oracle.core.lifecycle import State
-from oracle.core.policy import NOT_NOW, RETRIES_EXHAUSTED, disposition
+from oracle.core.policy import BUDGET_EXHAUSTED, NOT_NOW, RETRIES_EXHAUSTED, disposition
 from oracle.core.request import Reason
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, UNEXPECTED
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 Step = Callable[[Context, RequestRow], Awaitable[None]]
 
 # Nothing of the request has failed: it waits for others, or for our own database.
-_UNCOUNTED = (NOT_NOW.code, INPUT_WAITING.code, *(trouble.code for trouble in ENGINE_TROUBLE))
+_UNCOUNTED = (NOT_NOW.code, BUDGET_EXHAUSTED.code, INPUT_WAITING.code, *(trouble.code for trouble in ENGINE_TROUBLE))
 
 # Bells wake a loop at once; this bounds how late it notices work that another process left.
 LONGEST_NAP_SECONDS = 1.0

@@ -22,7 +22,15 @@ class ModelPrice(_Strict):
     output_usd_per_million_tokens: Usd = Field(description="USD for a million output tokens, reasoning included")
 
 
-class LocalSettings(_Strict):
+class AnyProviderSettings(_Strict):
+    """Options of every provider."""
+
+    daily_budget_lamports: int | None = Field(
+        None, ge=0, description="Most that jobs of this provider may cost in a day (UTC); other routes are then taken"
+    )
+
+
+class LocalSettings(AnyProviderSettings):
     """The small model on this machine (extra `local`). It costs nothing, and answers one request at a time."""
 
     kind: Literal["local"] = "local"
@@ -35,7 +43,7 @@ class LocalSettings(_Strict):
     max_kept_jobs: int = Field(1000, ge=1, description="Most jobs held in memory, ended ones included")
 
 
-class HttpSettings(_Strict):
+class HttpSettings(AnyProviderSettings):
     """Options of every provider that is called over HTTP."""
 
     requests_per_second: float | None = Field(None, gt=0, description="Most calls in a second; none means no limit")

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Connection, Text, bindparam, case, func, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from oracle.store import ledger as booking
 from oracle.store import requests
 from oracle.store.errors import ATTEMPT_EXISTS, ROW_MISSING
 from oracle.store.rows import AttemptRow as AttemptRow
@@ -39,9 +40,6 @@ _FINISHED: Final = _FACT.values(
     error_code=case((_WAS_LIVE, bindparam("code", type_=Text)), else_=t.c.error_code),
     error_detail=case((_WAS_LIVE, bindparam("detail", type_=Text)), else_=t.c.error_detail),
     cost_lamports=func.coalesce(bindparam("cost", type_=t.c.cost_lamports.type), t.c.cost_lamports),
-)
-_JOB_BOOKED: Final = update(ledger).where(
-    ledger.c.attempt_id == bindparam("wanted_id"), ledger.c.kind == LedgerKind.JOB
 )
 
 
@@ -134,7 +132,7 @@ def finish(
     if new in LIVE_ATTEMPT:
         raise ValueError(f"{new} is no end")
     if cost_lamports is not None:
-        conn.execute(_JOB_BOOKED, {"wanted_id": attempt_id, "lamports": -cost_lamports})
+        booking.correct(conn, cost_lamports, attempt_id=attempt_id)
     return _write(
         conn,
         _FINISHED,

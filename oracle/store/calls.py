@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, insert, select, update
 
+from oracle.store import ledger as booking
 from oracle.store.errors import ATTEMPT_EXISTS, CALL_EXISTS, ROW_MISSING
 from oracle.store.rows import CallRow as CallRow
 from oracle.store.rows import GatewayJobRow as GatewayJobRow
@@ -146,6 +147,11 @@ def used_by_model(conn: Connection, key: str, since_ms: int) -> dict[str, Used]:
     return {model: Used(*map(int, values)) for model, *values in conn.execute(sums.order_by(t.c.model))}
 
 
+def requester_of(key: str) -> str:
+    """Whom the ledger and the budgets name for a client of the gateway."""
+    return f"gateway:{key}"
+
+
 def intend_job(
     conn: Connection,
     call_id: str,
@@ -169,7 +175,7 @@ def intend_job(
             kind=LedgerKind.JOB,
             lamports=-quoted_lamports,
             provider=provider,
-            requester=f"gateway:{key}",
+            requester=requester_of(key),
             note=call_id,
         )
         .returning(ledger.c.id)
@@ -216,7 +222,7 @@ def finish_job(
     job = get_job(conn, job_id)
     if cost_lamports is not None:
         booked = job.quoted_lamports if job.cost_lamports is None else job.cost_lamports
-        conn.execute(update(ledger).where(ledger.c.id == job.ledger_id).values(lamports=-cost_lamports))
+        booking.correct(conn, cost_lamports, ledger_id=job.ledger_id)
         _charge(conn, job.call_id, cost_lamports - booked)
     was_live = j.c.state.in_(LIVE_ATTEMPT)
     return _write_job(

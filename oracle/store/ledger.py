@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
+from oracle.store import spending
 from oracle.store.rows import LedgerRow as LedgerRow
 from oracle.store.schema import LedgerKind, ledger
 from oracle.store.sql import insert_new
@@ -42,6 +43,24 @@ def book(
         note=note,
     )
     return booked is not None
+
+
+def correct(
+    conn: Connection, cost_lamports: int, *, attempt_id: int | None = None, ledger_id: int | None = None
+) -> None:
+    """A job has cost something else than its quote, which stands in the ledger: there, and in the day's budgets."""
+    wanted = (
+        ledger.c.id == ledger_id
+        if attempt_id is None
+        else (ledger.c.attempt_id == attempt_id) & (ledger.c.kind == LedgerKind.JOB)
+    )
+    columns = (ledger.c.id, ledger.c.lamports, ledger.c.at_ms, ledger.c.provider, ledger.c.requester)
+    entry = conn.execute(select(*columns).where(wanted).with_for_update()).one_or_none()
+    if entry is None or entry.lamports == -cost_lamports:
+        return
+    conn.execute(update(ledger).where(ledger.c.id == entry.id).values(lamports=-cost_lamports))
+    more = cost_lamports + entry.lamports
+    spending.correct(conn, entry.at_ms, more, provider=entry.provider, requester=entry.requester)
 
 
 def sum(conn: Connection, *, kind: str | None = None, since_ms: int = 0, request_id: int | None = None) -> int:

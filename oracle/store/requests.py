@@ -369,6 +369,12 @@ def known(conn: Connection, queues: Collection[str]) -> list[KnownRow]:
     return [KnownRow(*row) for row in conn.execute(query.where(t.c.queue.in_(queues), t.c.closed.is_(False)))]
 
 
+def wake(conn: Connection, states: Collection[State], code: str, now_ms: int) -> None:
+    """Make due now what waits in these states because of an error with this code."""
+    waiting = is_one_of(t.c.state, states) & (t.c.error_code == code) & (t.c.wake_at_ms > now_ms)
+    conn.execute(update(t).where(waiting).values(wake_at_ms=now_ms))
+
+
 def counts(conn: Connection) -> dict[State, int]:
     """How many rows are in each state; every state is there."""
     found = {row.state: row.n for row in conn.execute(select(t.c.state, func.count().label("n")).group_by(t.c.state))}

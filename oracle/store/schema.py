@@ -356,6 +356,16 @@ ledger: Final = Table(
     _unique_where("uq_ledger_tx_fee", "signature_id", where="kind = 'tx_fee'"),
 )
 
+spending: Final = Table(
+    "spending",
+    metadata,
+    Column("day_ms", BigInteger, primary_key=True),
+    Column("scope", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("lamports", BigInteger, nullable=False),
+)
+"""What a day of UTC has cost, by budget: the sum of its jobs in the ledger, raised and checked in one statement."""
+
 marks: Final = Table(
     "marks",
     metadata,

@@ -15,5 +15,6 @@ from test_store_requests import *  # noqa: F403
 from test_store_results import *  # noqa: F403
 from test_store_schema import *  # noqa: F403
 from test_store_settlements import *  # noqa: F403
+from test_store_spending import *  # noqa: F403
 
 pytestmark = pytest.mark.postgres

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from oracle.api.gateway.books import DAY_MS, day_began_ms
 from oracle.api.gateway.errors import NOT_HERE, REQUEST_INVALID
 from oracle.api.gateway.keys import Client
 from oracle.core import routing
+from oracle.core.budget import DAY_MS, day_began_ms
 from oracle.core.errors import OracleError
 from oracle.pipeline.context import Context
 from oracle.store import calls, recordings, requests, settlements

@@ -11,18 +11,18 @@ from oracle.api.gateway.errors import CLIENT_LEFT, DAY_USED_UP
 from oracle.api.gateway.keys import Client
 from oracle.api.gateway.recording import Recording, keep
 from oracle.api.gateway.replies import Ended, Usage
+from oracle.core.budget import day_began_ms, seconds_left_of_day
 from oracle.core.compute import Embeddings, IdempotencyKey, JobHandle, Output, Quote, Synchronous
 from oracle.core.errors import OracleError
 from oracle.core.identity import call_idempotency_key
 from oracle.core.routing import Route
-from oracle.pipeline.budget import within_budget
+from oracle.pipeline import budget
 from oracle.pipeline.context import Context
 from oracle.store import calls, recordings
 from oracle.store.errors import CALL_EXISTS
 from oracle.store.rows import GatewayJobRow
 from oracle.store.schema import AttemptState, CallKind, CallState
 
-DAY_MS: Final = 86_400_000
 HELD_MS: Final = 30_000
 """A call is its process's own for so long after it was last heard of; `reaper` says that it lives."""
 
@@ -60,7 +60,7 @@ class Call:
     async def buy(self, route: Route, quote: Quote) -> IdempotencyKey:
         """Write the intent to buy the next job, and the first time the call itself; what it returns is to be sent.
 
-        Raises ORC-GATEWAY-010, ORC-POLICY-018 or ORC-STORE-022: then nothing may be bought.
+        Raises ORC-GATEWAY-010, ORC-POLICY-018 or 022, or ORC-STORE-022: then nothing may be bought.
         """
         number = 1 if self.job is None else self.job.number + 1
         key = call_idempotency_key(self.id, number)
@@ -90,7 +90,14 @@ class Call:
             else:
                 self._end_job(c, AttemptState.FAILED, now_ms)
                 self._allow(c, 0, quote.cost_lamports, now_ms)
-            within_budget(c, self.context, quote.cost_lamports, now_ms)
+            budget.book(
+                c,
+                self.context,
+                quote.cost_lamports,
+                now_ms,
+                provider=route.provider,
+                requester=calls.requester_of(self.client.name),
+            )
             return calls.intend_job(
                 c,
                 self.id,
@@ -218,7 +225,7 @@ class Call:
             ("lamports", limits.lamports_per_day, used.lamports + lamports),
         ):
             if limit is not None and total > limit:
-                left = (day_began_ms(now_ms) + DAY_MS - now_ms) / 1000
+                left = seconds_left_of_day(now_ms)
                 raise DAY_USED_UP(f"{total} {what} with this call, {limit} allowed", retry_after_seconds=left)
 
     def _usage(self, input_tokens: int | None, output_tokens: int | None, output_bytes: int) -> Usage:
@@ -227,8 +234,3 @@ class Call:
             self.input_tokens if input_tokens is None else input_tokens,
             -(-output_bytes // _BYTES_PER_TOKEN) if output_tokens is None else output_tokens,
         )
-
-
-def day_began_ms(now_ms: int) -> int:
-    """Midnight UTC."""
-    return now_ms // DAY_MS * DAY_MS

@@ -43,6 +43,7 @@ _SHAPES: Final[dict[ErrorCode, Shape]] = {
     policy.NO_PRIVATE_ROUTE: Shape(404, _INVALID, "no_private_route"),
     policy.OUTPUT_TOO_LONG: Shape(400, _INVALID, "invalid_value"),
     policy.BUDGET_EXHAUSTED: Shape(503, "service_unavailable_error", "budget_exhausted", may_retry=False),
+    policy.BUDGET_TOO_SMALL: Shape(503, "service_unavailable_error", "budget_exhausted", may_retry=False),
     policy.FEE_TOO_LOW: Shape(503, "service_unavailable_error", "no_route_within_price", may_retry=False),
     CALL_EXISTS: Shape(409, _INVALID, "call_under_way"),
     providers.REQUEST_REFUSED: Shape(400, _INVALID, "upstream_refused"),

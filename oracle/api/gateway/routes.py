@@ -16,9 +16,9 @@ from oracle.api.gateway.keys import Client
 from oracle.core import routing
 from oracle.core.compute import IdempotencyKey, Quote, Recovery, Synchronous, Task
 from oracle.core.errors import OracleError, Verdict
-from oracle.core.policy import NO_ROUTE_LEFT, OUTPUT_TOO_LONG
+from oracle.core.policy import BUDGET_EXHAUSTED, BUDGET_TOO_SMALL, NO_ROUTE_LEFT, OUTPUT_TOO_LONG
 from oracle.core.routing import Route, Strategy, ranked
-from oracle.pipeline import submit
+from oracle.pipeline import choice
 from oracle.pipeline.context import Context
 from oracle.providers import errors
 
@@ -95,7 +95,13 @@ async def first_to_answer(
         except OracleError as error:
             failures.append(error)
             continue
-        key = await call.buy(route, quote)
+        try:
+            key = await call.buy(route, quote)
+        except OracleError as error:
+            if error.error not in (BUDGET_EXHAUSTED, BUDGET_TOO_SMALL):
+                raise
+            failures.append(error)
+            continue
         has_begun = False
         try:
             async with contextlib.aclosing(run(route, on(route, task), key)) as items:
@@ -163,7 +169,7 @@ async def _in_order(context: Context, routes: Sequence[Route], task: Task, quote
             await quotes.of(route)
         except OracleError as error:
             quotes.refusals.append(error)
-    seconds = await submit.latencies(context, routes) if strategy is Strategy.FASTEST else {}
+    seconds = await choice.latencies(context, routes) if strategy is Strategy.FASTEST else {}
     return ranked(routes, strategy, quotes.found, seconds)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,9 @@ from oracle.chain.rpc.pool import connect
 from oracle.client import requests
 from oracle.client.requests import Submitted
 from oracle.config import Config, parse
-from oracle.core.lifecycle import State
+from oracle.core.compute import Message, Task
+from oracle.core.errors import ErrorCode
+from oracle.core.lifecycle import ENDED, State
 from oracle.core.request import Body, Inline, Input, Params, Request
 from oracle.localnet import network
 from oracle.localnet.chain import Chain, Commitment
@@ -33,6 +36,7 @@ from oracle.localnet.emulators.server import Running
 from oracle.localnet.emulators.server import serve as serve_emulator
 from oracle.localnet.network import LOCAL_TERMS
 from oracle.localnet.server import Node
+from oracle.pipeline.clock import Clock
 from oracle.pipeline.daemon import Daemon, assembled
 from oracle.store import migrate
 from oracle.store import requests as rows
@@ -40,6 +44,7 @@ from oracle.store.rows import RequestRow
 
 T = TypeVar("T")
 SLOT_SECONDS = 0.05
+PRICES = ("input_usd_per_million_tokens", "output_usd_per_million_tokens")
 PATIENCE_SECONDS = 30.0
 PARAMS = Params(64)
 
@@ -67,10 +72,10 @@ class World:
         return parse(document, base=self.directory)
 
     @asynccontextmanager
-    async def daemon(self, **changes: Any) -> AsyncIterator[Daemon]:
+    async def daemon(self, *, clock: Clock | None = None, **changes: Any) -> AsyncIterator[Daemon]:
         """A daemon that works until the block ends, and then drains."""
         config = self.config(**changes)
-        async with assembled(config) as daemon, serving(app(daemon.context), config.api.host, config.api.port):
+        async with assembled(config, clock) as daemon, serving(app(daemon.context), config.api.host, config.api.port):
             task = asyncio.create_task(daemon.run())
             self.running.append(daemon)
             try:
@@ -115,6 +120,35 @@ class World:
             return row if row is not None and row.state in states else None
 
         return await until(look, f"state {' or '.join(states)}")
+
+    async def waits(self, daemon: Daemon, submitted: Submitted, error: ErrorCode) -> RequestRow:
+        """The row, once it is put off because of an error."""
+
+        async def look() -> RequestRow | None:
+            row = await self.row(daemon, submitted)
+            return row if row is not None and row.error_code == error.code and row.state not in ENDED else None
+
+        return await until(look, f"a wait because of {error.code}")
+
+    def charge(self, *, usd_per_million_tokens: float = 1.0, provider: str = "scripted", **settings: Any) -> None:
+        """The provider costs money from now on, at 100 USD for a SOL."""
+        price = dict.fromkeys(PRICES, usd_per_million_tokens)
+        self.settings["providers"][provider] |= {"free": False, "model_prices": {"tiny": price}, **settings}
+        self.settings["rates"] = {"sol_usd": 100.0}
+
+    async def quote(self, daemon: Daemon, prompt: str, provider: str = "scripted") -> int:
+        task = Task("tiny", (Message("user", prompt),), PARAMS.max_output_tokens)
+        return (await daemon.context.providers[provider].quote(task)).cost_lamports
+
+
+@dataclass
+class DrivenClock(Clock):
+    """Real time, and what a test has added to it."""
+
+    ahead_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__init__(wall_ns=lambda: time.time_ns() + int(self.ahead_seconds * 1e9))
 
 
 async def until(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = PATIENCE_SECONDS) -> T:
