@@ -17,7 +17,8 @@ One slot is always open: transactions execute in it as they arrive, and `process
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -61,6 +62,8 @@ class Config:
 
     confirmed_lag_slots: int = 2
     finalized_lag_slots: int = 32
+    kept_slots: int = 0
+    """For so many slots behind the root accounts can be seen as they were: as far as `Chain.seen_late` may look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ class Chain:
         return self._commitments[commitment]
 
     def bank(self, commitment: Commitment) -> Bank:
-        if commitment == Commitment.PROCESSED:
+        if self._commitments[commitment] == self._open_slot:
             parent = self._parent
             height = parent.height + 1
             return Bank(self._open_slot, height, parent.blockhash, parent.height, self._open_timestamp)
@@ -144,9 +147,20 @@ class Chain:
             return self.vm.account(address)
         return account
 
+    @contextmanager
+    def seen_late(self, slots: int) -> Iterator[None]:
+        """Inside, all is read as by a node that is so many slots behind (`Config.kept_slots` at most). Send nothing."""
+        now = self._commitments
+        self._commitments = [self._block_slot(slot - slots) for slot in now] if slots else now
+        try:
+            yield
+        finally:
+            self._commitments = now
+
     def status(self, signature: Signature) -> tuple[int, Any] | None:
         """Slot and error (`None` if it succeeded) of a transaction that landed; `None` if it has not."""
-        return self.ledger.status(signature)
+        landed = self.ledger.status(signature)
+        return landed if landed is None or landed[0] <= self.slot(Commitment.PROCESSED) else None
 
     def commitment_of(self, slot: int) -> Commitment:
         """The highest commitment that a slot has reached."""
@@ -171,7 +185,7 @@ class Chain:
                 return Outcome("AlreadyProcessed", included=False)
         self._offer_lookup_slots(tx.message)
         blockhash = self.bank(commitment).blockhash if replace_blockhash else None
-        if commitment == Commitment.PROCESSED:
+        if self.slot(commitment) == self._open_slot:
             return self.vm.simulate(tx, sig_verify=False, replace_blockhash=blockhash)
         bank = self.bank(commitment)
         overrides = self._older_accounts(tx.message, bank.slot)
@@ -208,7 +222,7 @@ class Chain:
             }
             self.on_progress(Progress(closed, self.slot(Commitment.FINALIZED), reached))
             for root in reached[Commitment.FINALIZED]:
-                self.ledger.forget_versions_before(root)
+                self.ledger.forget_versions_before(root - self.config.kept_slots)
             self.ledger.commit()
             self._in_flight.slot_opened(self._open_slot, self.slot(Commitment.FINALIZED))
 

@@ -17,7 +17,7 @@ from oracle.chain.program.addresses import queue_address
 from oracle.chain.program.layout import QueueTerms
 from oracle.chain.rpc.client import Client
 from oracle.client.transact import transact
-from oracle.localnet.chain import Chain
+from oracle.localnet.chain import Chain, Config
 from oracle.localnet.server import Node, serve
 
 SEED = b"inference oracle localnet"
@@ -44,9 +44,10 @@ async def running(
     slot_seconds: float | None = 0.4,
     directory: Path | None = None,
     seed: bytes = SEED,
+    config: Config | None = None,
 ) -> AsyncIterator[Node]:
     """The chain, served, with the built-in program at its address. Kept in `directory` where one is given."""
-    chain = Chain(seed=seed, now=time.time, directory=directory)
+    chain = Chain(seed=seed, now=time.time, config=config, directory=directory)
     try:
         async with serve(chain, host, port, slot_seconds=slot_seconds) as node:
             elf = resources.bytecode().read_bytes()

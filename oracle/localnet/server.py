@@ -58,6 +58,11 @@ class Node:
     def ws_url(self) -> str:
         return f"ws://{self.host}:{self.port + 1}"
 
+    @property
+    def kept_slots(self) -> int:
+        """How many slots late the chain can be seen; see `Config.kept_slots`."""
+        return self._chain.config.kept_slots
+
     async def call(self, do: Callable[[Chain], Result]) -> Result:
         """Runs `do` on the chain's thread, between requests."""
         return await asyncio.get_running_loop().run_in_executor(self._owner, do, self._chain)
