@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal, NewType, Protocol, runtime_checkable
 
@@ -173,7 +174,7 @@ class Compute(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished chat completion, from a synchronous chat API."""
+    """A finished chat completion, from a synchronous chat API. `cost_usd` where the price is not one by the token."""
 
     text: str
     model: str
@@ -181,6 +182,7 @@ class Completion:
     input_tokens: int | None = None
     output_tokens: int | None = None
     response_id: str = ""
+    cost_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,14 @@ class Synchronous(Protocol):
         """The answer in pieces, and at its end the whole output. Closing it cuts the call."""
 
     async def embed(self, model: str, texts: Sequence[str], *, seconds: float) -> Embeddings: ...
+
+
+@runtime_checkable
+class Tended(Protocol):
+    """A `Compute` that holds something which costs money while nobody asks for anything."""
+
+    async def tend(self) -> None:
+        """Until cancelled: see to it that nothing is held that nobody needs. Run by the daemon, and by nobody else."""
 
 
 @dataclass(frozen=True, slots=True)

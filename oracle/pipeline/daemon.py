@@ -25,6 +25,7 @@ from oracle.chain.signer import Signer
 from oracle.chain.watcher import Layout, Watcher
 from oracle.chain.ws import PubSub, SlotNotice, websocket_url
 from oracle.config import Config, Operator
+from oracle.core.compute import Tended
 from oracle.core.errors import OracleError
 from oracle.core.purchase import ChainAccess
 from oracle.pipeline import admit, budget, follow, housekeeping, intake, poll, settle, submit, worker
@@ -175,6 +176,7 @@ class Daemon:
             "slot-poll": self.ask_slot,
             "wallet": self.ask_balance,
             "intake": lambda: intake.run(context, self.watcher.watch()),
+            **{f"tend {name}": held.tend for name, held in context.providers.items() if isinstance(held, Tended)},
         }
         await self.note_unconfigured_queues()
         log.info("daemon started", operator=str(context.signer.public_key), queues=len(context.queues))

@@ -161,7 +161,8 @@ class ChatCompute:
     async def embed(self, model: str, texts: Sequence[str], *, seconds: float) -> Embeddings:
         async with self._turn(seconds) as (remaining, _):
             found = await self.chat.embed(model, texts, seconds=remaining)
-        _, lamports = await self._cost(model, found.input_tokens, 0)
+        usd = await self._token_cost_usd(model, found.input_tokens, 0)
+        _, lamports = self._money(usd)
         return replace(found, cost_lamports=lamports)
 
     async def balance(self) -> Money | None:
@@ -227,7 +228,7 @@ class ChatCompute:
             self._turns.release()
 
     async def _output(self, task: Task, completion: Completion, started_at: float) -> Output:
-        cost, lamports = await self._cost(task.model, completion.input_tokens, completion.output_tokens)
+        cost, lamports = await self._cost(task.model, completion)
         return Output(
             content=completion.text.encode(),
             model_run=completion.model,
@@ -240,16 +241,25 @@ class ChatCompute:
             finish_reason="length" if completion.finish_reason == "length" else "stop",
         )
 
-    async def _cost(
-        self, model: str, input_tokens: int | None, output_tokens: int | None
-    ) -> tuple[Money | None, int | None]:
-        """The final cost, where the provider counted tokens and the price is known. It never fails a paid answer."""
+    async def _cost(self, model: str, completion: Completion) -> tuple[Money | None, int | None]:
+        """The final cost, as far as it is known."""
+        usd = completion.cost_usd
+        if usd is None:
+            usd = await self._token_cost_usd(model, completion.input_tokens, completion.output_tokens)
+        return self._money(usd)
+
+    async def _token_cost_usd(self, model: str, input_tokens: int | None, output_tokens: int | None) -> Decimal | None:
+        """Known where the provider counted tokens and has a price by the token. It never fails a paid answer."""
         if input_tokens is None or output_tokens is None:
-            return None, None
+            return None
         try:
-            price = await self._price_of(model)
-            usd = token_cost_usd(price, input_tokens, output_tokens)
-            return Money(float(usd), "USD"), usd_to_lamports(usd, self._rates)
+            return token_cost_usd(await self._price_of(model), input_tokens, output_tokens)
+        except OracleError:
+            return None
+
+    def _money(self, usd: Decimal | None) -> tuple[Money | None, int | None]:
+        try:
+            return (None, None) if usd is None else (Money(float(usd), "USD"), usd_to_lamports(usd, self._rates))
         except OracleError:
             return None, None
 

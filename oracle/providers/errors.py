@@ -248,3 +248,10 @@ LISTING_REFUSED = ErrorCode(
     "It is tried again. If it lasts, check that the market takes jobs, and that `cluster` is the one you are on.",
     Verdict.RETRY,
 )
+SERVER_NOT_UP = ErrorCode(
+    "ORC-PROVIDER-050",
+    "Rented server did not come up",
+    "The server that was rented ended, or did not serve in `boot_seconds`. It was given back; its time is paid.",
+    "It is tried again after a pause that grows. If it lasts, check model, image, GPU memory and `boot_seconds`.",
+    Verdict.RETRY,
+)
