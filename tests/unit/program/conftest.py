@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from oracle_world import World
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
 
 
 @pytest.fixture

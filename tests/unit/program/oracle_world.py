@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
+from typing import Protocol
 
+from solders.account import Account
 from solders.hash import Hash
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
@@ -67,12 +69,25 @@ class Wallet:
         return self.address
 
 
+class Machine(Protocol):
+    """What these tests ask of a chain; `Vm` says what each means."""
+
+    def load_program(self, address: Pubkey, elf: bytes) -> None: ...
+    def set_clock(self, slot: int, unix_timestamp: int) -> None: ...
+    def account(self, address: Pubkey) -> Account | None: ...
+    def set_account(self, address: Pubkey, account: Account | None) -> None: ...
+    def airdrop(self, address: Pubkey, lamports: int) -> None: ...
+    def minimum_balance(self, data_len: int) -> int: ...
+    def process(self, tx: VersionedTransaction) -> Outcome: ...
+    def simulate(self, tx: VersionedTransaction) -> Outcome: ...
+
+
 @dataclass
 class World:
-    """Not frozen: `slot` moves with `wait`."""
+    """Not frozen: `slot` moves with `wait`. `vm` may be another chain that runs programs as `Vm` does."""
 
     slot: int = 1_000
-    vm: Vm = field(default_factory=Vm)
+    vm: Machine = field(default_factory=Vm)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
@@ -122,10 +137,13 @@ class World:
         return self.vm.simulate(self.signed(*wanted, signers=signers))
 
     def signed(self, *wanted: Instruction, signers: Sequence[Wallet] = ()) -> VersionedTransaction:
-        message = MessageV0.try_compile(self.payer.pubkey(), list(wanted), [], Hash.default())
+        message = self.message(*wanted)
         needed = message.account_keys[: message.header.num_required_signatures]
         known = {keys.pubkey(): keys for keys in (self.payer, *signers)}
         return VersionedTransaction(message, [known[key].keys for key in needed])
+
+    def message(self, *wanted: Instruction) -> MessageV0:
+        return MessageV0.try_compile(self.payer.pubkey(), list(wanted), [], Hash.default())
 
     def succeed(self, *wanted: Instruction, signers: Sequence[Wallet] = ()) -> Outcome:
         outcome = self.send(*wanted, signers=signers)

@@ -34,11 +34,6 @@ TAIL = 9_888
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
 def site(world: World) -> Site:
     return world.queue(OPEN_TERMS)
 

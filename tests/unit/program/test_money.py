@@ -12,13 +12,6 @@ from solders.system_program import TransferParams, transfer
 
 from oracle.core.request import Inline, Status
 
-DUST = 890_880
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
 
 @pytest.fixture(scope="module")
 def firm(world: World) -> Site:
@@ -28,6 +21,12 @@ def firm(world: World) -> Site:
 @pytest.fixture(scope="module")
 def site(world: World) -> Site:
     return world.queue(CLAIM_TERMS, operators=2)
+
+
+@pytest.fixture(scope="module")
+def dust(world: World) -> int:
+    """The least that an account without data may hold, in lamports."""
+    return world.vm.minimum_balance(0)
 
 
 def submitters(ticket: Ticket) -> list[Wallet]:
@@ -122,36 +121,38 @@ def test_a_request_is_made_once_while_it_lives(firm: Site) -> None:
     firm.world.refuse("AccountAlreadyInUse", firm.submit(ticket), signers=submitters(ticket))
 
 
-def test_lamports_sent_to_a_closing_request_do_not_revive_it(firm: Site) -> None:
+def test_lamports_sent_to_a_closing_request_do_not_revive_it(firm: Site, dust: int) -> None:
     world, ticket, giver = firm.world, firm.ask(), firm.world.wallet()
     world.succeed(firm.reject(ticket), signers=firm.operators)
     world.wait(1)
-    gift = transfer(TransferParams(from_pubkey=giver.pubkey(), to_pubkey=ticket.address, lamports=DUST))
+    gift = transfer(TransferParams(from_pubkey=giver.pubkey(), to_pubkey=ticket.address, lamports=dust))
     world.succeed(firm.close(ticket), gift, signers=[ticket.payer, giver])
     account = world.vm.account(ticket.address)
     assert account is not None
-    assert (account.owner, bytes(account.data), account.lamports) == (Pubkey.default(), b"", DUST)
+    assert (account.owner, bytes(account.data), account.lamports) == (Pubkey.default(), b"", dust)
     world.refuse("AccountOwnedByWrongProgram", firm.record(ticket), signers=firm.operators)
     world.refuse("AccountOwnedByWrongProgram", firm.close(ticket), signers=[ticket.payer])
     world.succeed(firm.submit(ticket), signers=submitters(ticket))
     assert firm.header(ticket).created_slot == world.slot
 
 
-def test_a_lamport_too_few_on_the_address_is_refused_by_the_cluster_before_it_can_block_anything(firm: Site) -> None:
+def test_a_lamport_too_few_on_the_address_is_refused_by_the_cluster_before_it_can_block_anything(
+    firm: Site, dust: int
+) -> None:
     world, giver = firm.world, firm.world.wallet()
     ticket = firm.ticket(world.wallet(), world.wallet())
-    gift = transfer(TransferParams(from_pubkey=giver.pubkey(), to_pubkey=ticket.address, lamports=DUST - 1))
+    gift = transfer(TransferParams(from_pubkey=giver.pubkey(), to_pubkey=ticket.address, lamports=dust - 1))
     world.refuse("InsufficientFundsForRent", gift, signers=[giver])
     world.succeed(firm.submit(ticket), signers=submitters(ticket))
 
 
 @pytest.mark.parametrize("seeds", ["queue", "operator"])
-def test_dust_does_not_block_a_queue_or_an_operator(world: World, seeds: str) -> None:
+def test_dust_does_not_block_a_queue_or_an_operator(world: World, seeds: str, dust: int) -> None:
     authority = world.wallet()
     site = world.queue(CLAIM_TERMS, operators=0, authority=authority)
     newcomer = world.wallet()
     if seeds == "operator":
-        world.vm.airdrop(site.add_operator(newcomer.pubkey()).accounts[0].pubkey, DUST)
+        world.vm.airdrop(site.add_operator(newcomer.pubkey()).accounts[0].pubkey, dust)
     site.hire(newcomer)
     assert site.state().operator_count == 1
 
@@ -176,7 +177,7 @@ def test_a_requester_needs_no_lamports(site: Site) -> None:
     assert world.balance(penniless.pubkey()) == 0
 
 
-def test_no_empty_wallet_can_make_anothers_instruction_fail(site: Site) -> None:
+def test_no_empty_wallet_can_make_anothers_instruction_fail(site: Site, dust: int) -> None:
     world = site.world
     tickets = {name: site.ask() for name in ("record", "reject", "cancel", "expire")}
     everyone = [ticket.requester for ticket in tickets.values()]
@@ -192,7 +193,7 @@ def test_no_empty_wallet_can_make_anothers_instruction_fail(site: Site) -> None:
     for ticket in tickets.values():
         held = world.balance(ticket.address)
         world.succeed(site.close(ticket, closer=stranger), signers=[stranger])
-        assert world.balance(ticket.payer.pubkey()) == held >= DUST
+        assert world.balance(ticket.payer.pubkey()) == held >= dust
     world.vm.airdrop(site.authority.pubkey(), 10**9)
 
 
@@ -204,19 +205,19 @@ def test_an_operator_without_lamports_can_claim_and_reject(world: World) -> None
     world.succeed(site.reject(ticket, by=1), signers=[site.operators[1]])
 
 
-def test_an_operator_without_lamports_is_paid_what_makes_an_account_and_nothing_less(world: World) -> None:
+def test_an_operator_without_lamports_is_paid_what_makes_an_account_and_nothing_less(world: World, dust: int) -> None:
     """The one wallet that a settlement credits is the operator's own."""
     firm = world.queue(OPEN_TERMS)
-    poor, rich = firm.ask(fee_lamports=DUST - 1), firm.ask(fee_lamports=DUST)
+    poor, rich = firm.ask(fee_lamports=dust - 1), firm.ask(fee_lamports=dust)
     world.drain(*firm.operators)
     world.refuse("InsufficientFundsForRent", firm.record(poor), signers=firm.operators)
     assert firm.header(poor).status is Status.PENDING
     world.succeed(firm.record(rich), signers=firm.operators)
     world.succeed(firm.record(poor), signers=firm.operators)
-    assert world.balance(firm.operators[0].pubkey()) == 2 * DUST - 1
+    assert world.balance(firm.operators[0].pubkey()) == 2 * dust - 1
 
 
-def test_a_payer_cannot_be_left_with_less_than_an_account_needs(firm: Site) -> None:
+def test_a_payer_cannot_be_left_with_less_than_an_account_needs(firm: Site, dust: int) -> None:
     world = firm.world
     ticket = firm.ticket(world.wallet(), world.wallet(0))
     whole = world.balance(firm.ask().address)
@@ -224,7 +225,7 @@ def test_a_payer_cannot_be_left_with_less_than_an_account_needs(firm: Site) -> N
         (0, "ResultWithNegativeLamports"),
         (whole - 1, "ResultWithNegativeLamports"),
         (whole + 1, "InsufficientFundsForRent"),
-        (whole + DUST - 1, "InsufficientFundsForRent"),
+        (whole + dust - 1, "InsufficientFundsForRent"),
     ):
         world.vm.set_account(ticket.payer.pubkey(), Account(lamports, b"", Pubkey.default()))
         world.refuse(expected, firm.submit(ticket), signers=submitters(ticket))

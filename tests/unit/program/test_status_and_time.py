@@ -17,11 +17,6 @@ RETENTION = CLAIM_TERMS.retention_slots
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
 def firm(world: World) -> Site:
     """A queue without claims."""
     return world.queue(OPEN_TERMS)

@@ -51,8 +51,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage() -> Stage:
-    world = World()
+def stage(world: World) -> Stage:
     open_site, site = world.queue(), world.queue(CLAIM_TERMS, operators=2)
     other = world.queue(CLAIM_TERMS, operators=0)
     for keys in (*site.operators, *open_site.operators):
