@@ -98,6 +98,7 @@ def hold(conn: Connection, prefix: str, rows: int) -> list[RequestRow]:
     for number in range(rows):
         requests.see(
             conn,
+            operator="operator",
             address=f"{prefix}-{number}",
             created_slot=1,
             queue="queue",
@@ -115,7 +116,9 @@ def hold(conn: Connection, prefix: str, rows: int) -> list[RequestRow]:
             seen_by="scan",
             state=State.ADMITTED,
         )
-    return requests.take(conn, [State.ADMITTED], owner="benchmark", now_ms=NOW_MS, lease_ms=60_000, limit=rows)
+    return requests.take(
+        conn, [State.ADMITTED], operator="operator", owner="benchmark", now_ms=NOW_MS, lease_ms=60_000, limit=rows
+    )
 
 
 async def timed(

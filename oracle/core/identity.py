@@ -8,9 +8,10 @@ from oracle.core.compute import IdempotencyKey
 from oracle.core.request import RequestKey
 
 
-def idempotency_key(request: RequestKey, lane: int, attempt: int) -> IdempotencyKey:
-    """The key of one purchase: the same for every repetition of it, another for the next attempt."""
-    return _shaped(f"{request}/{lane}/{attempt}")
+def idempotency_key(operator: str, request: RequestKey, lane: int, attempt: int) -> IdempotencyKey:
+    """The key of one purchase: the same for every repetition of it, another for the next attempt, and another for
+    another operator, who may buy from the same account for a request that both can claim."""
+    return _shaped(f"{operator}/{request}/{lane}/{attempt}")
 
 
 def call_idempotency_key(call_id: str, number: int) -> IdempotencyKey:

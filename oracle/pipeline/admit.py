@@ -24,7 +24,7 @@ STATES = (State.SEEN,)
 async def admit(context: Context, row: RequestRow) -> None:
     request = request_of(row)
     open_of_requester, recording = await context.store.read(
-        lambda c: (requests.open_count_of(c, row.requester), recordings.find(c, row.address))
+        lambda c: (requests.open_count_of(c, row.requester, row.operator), recordings.find(c, row.address))
     )
     if recording is not None:
         await recorded.take(context, row, request, recording)

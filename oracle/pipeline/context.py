@@ -98,6 +98,11 @@ class Context:
         """The current slot, as the slot clock estimates it from what it has observed."""
         return self.slots.slot_at(self.clock.monotonic())
 
+    @property
+    def operator(self) -> str:
+        """Our key, whose rows we work on."""
+        return str(self.signer.public_key)
+
     def terms(self) -> Terms:
         return self.config.terms(self.slots.slot_seconds)
 

@@ -39,7 +39,7 @@ from oracle.pipeline.queues import unconfigured_queues
 from oracle.pipeline.supervisor import supervise
 from oracle.providers import registry
 from oracle.providers.sources import registry as source_registry
-from oracle.store import journal, leases, lock, marks, migrate
+from oracle.store import journal, leases, lock, marks, migrate, requests
 from oracle.store.engine import Store
 
 log = structlog.get_logger(__name__)
@@ -68,6 +68,7 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
             await asyncio.to_thread(migrate.upgrade, config.database.url)
         store = await Store.open(config.database.url, patience_seconds=PATIENCE_SECONDS)
         stack.push_async_callback(store.close)
+        await store.write(lambda c: requests.adopt(c, str(signer.public_key)))
         now_ms = clock.now_ms()
         if is_alone and (left := await store.write(lambda c: leases.take_over(c, now_ms))):
             log.info("took over from a dead daemon", rows=left)

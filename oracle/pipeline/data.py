@@ -129,7 +129,7 @@ async def booked(context: Context, request: Request, source: Source, cost: int) 
     policy.check_deadline(request.header.deadline_slot, context.slot(), context.terms().deadline_margin_slots)
 
     def book(c: Connection) -> RequestRow:
-        row = requests.get(c, key.address, key.created_slot)
+        row = requests.get(c, key.address, key.created_slot, context.operator)
         if row is None:
             raise ROW_MISSING(str(key))
         entries = [entry for entry in ledger.of(c, row.id) if entry.note == NOTE]

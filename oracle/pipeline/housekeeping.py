@@ -72,16 +72,15 @@ async def close_ended(context: Context) -> None:
 
 
 class _Find(Protocol):
-    def __call__(self, conn: Connection, *, slot: int, limit: int) -> Sequence[RequestRow]: ...
+    def __call__(self, conn: Connection, *, operator: str, slot: int, limit: int) -> Sequence[RequestRow]: ...
 
 
 async def intend(context: Context, kind: SettlementKind, find: _Find) -> None:
     """An intent for every request that `find` finds, in the transaction that found it."""
-    slot, now_ms = context.slot(), context.clock.now_ms()
-    operator = str(context.signer.public_key)
+    slot, now_ms, operator = context.slot(), context.clock.now_ms(), context.operator
 
     def write(c: Connection) -> int:
-        rows = find(c, slot=slot, limit=BATCH)
+        rows = find(c, operator=operator, slot=slot, limit=BATCH)
         for row in rows:
             settlements.intend(
                 c,
@@ -100,7 +99,7 @@ async def intend(context: Context, kind: SettlementKind, find: _Find) -> None:
 
 async def finalize_ends(context: Context) -> None:
     """An end that was seen at `confirmed` is final when a finalized read shows it; a fork may have undone it."""
-    rows = await context.store.read(lambda c: duties.unfinalized(c, limit=BATCH))
+    rows = await context.store.read(lambda c: duties.unfinalized(c, operator=context.operator, limit=BATCH))
     if not rows:
         return
     addresses = [Pubkey.from_string(row.address) for row in rows]
@@ -139,7 +138,7 @@ def judge_end(
 
 async def cancel_orphans(context: Context) -> None:
     """A job whose request was ended by another's hand: cancelled, and its cost booked (law 7)."""
-    orphans = await context.store.read(lambda c: duties.orphans(c, limit=BATCH))
+    orphans = await context.store.read(lambda c: duties.orphans(c, operator=context.operator, limit=BATCH))
     await asyncio.gather(*(cancel(context, row, attempt) for row, attempt in orphans))
 
 

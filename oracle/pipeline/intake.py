@@ -72,6 +72,7 @@ async def seen(context: Context, request: Request, sighting: Sighting) -> None:
     def write(c: Connection) -> tuple[bool, RequestRow | None]:
         new = requests.see(
             c,
+            operator=context.operator,
             address=str(request.address),
             created_slot=header.created_slot,
             queue=str(header.queue),
@@ -90,7 +91,7 @@ async def seen(context: Context, request: Request, sighting: Sighting) -> None:
             state=first,
         )
         if new and first is not State.SEEN:
-            row = requests.get(c, str(request.address), header.created_slot)
+            row = requests.get(c, str(request.address), header.created_slot, context.operator)
             assert row is not None
             requests.amend(c, row.id, ended_slot=header.settled_slot)
         ended = None if new else end(c, context, str(request.address), header, now_ms=now_ms)
@@ -110,7 +111,7 @@ def end(c: Connection, context: Context, address: str, header: Header, *, now_ms
 
     Fulfilled is ours only if it says what we meant to write: the same operator key can sit on two machines.
     """
-    row = requests.get(c, address, header.created_slot)
+    row = requests.get(c, address, header.created_slot, context.operator)
     if row is None or header.status.is_open:
         return None
     ours = header.operator == context.signer.public_key and (
@@ -141,7 +142,7 @@ async def vanished(context: Context, sighting: Vanished) -> None:
     now_ms = context.clock.now_ms()
 
     def write(c: Connection) -> RequestRow | None:
-        row = requests.get(c, sighting.key.address, sighting.key.created_slot)
+        row = requests.get(c, sighting.key.address, sighting.key.created_slot, context.operator)
         if row is None or row.closed:
             return None
         if row.ended_slot is not None:
@@ -187,7 +188,8 @@ async def known(context: Context) -> Mapping[str, Known]:
 
     def read(c: Connection) -> dict[str, Known]:
         return {
-            row.address: Known(row.created_slot, row.chain_status, row.chain_slot) for row in requests.known(c, queues)
+            row.address: Known(row.created_slot, row.chain_status, row.chain_slot)
+            for row in requests.known(c, queues, context.operator)
         }
 
     return await context.store.read(read)

@@ -110,7 +110,7 @@ async def intend(
             number=number,
             provider=route.provider,
             model=route.model,
-            idempotency_key=idempotency_key(key_of(row), 0, number),
+            idempotency_key=idempotency_key(row.operator, key_of(row), 0, number),
             quoted_lamports=quote.cost_lamports,
             now_ms=now_ms,
         )

@@ -63,7 +63,13 @@ async def take(context: Context, states: Sequence[State], limit: int) -> list[Re
     try:
         return await context.store.write(
             lambda c: requests.take(
-                c, states, owner=context.instance, now_ms=now_ms, lease_ms=context.lease_ms, limit=limit
+                c,
+                states,
+                operator=context.operator,
+                owner=context.instance,
+                now_ms=now_ms,
+                lease_ms=context.lease_ms,
+                limit=limit,
             )
         )
     except OracleError as error:
@@ -75,7 +81,7 @@ async def take(context: Context, states: Sequence[State], limit: int) -> list[Re
 async def nap_seconds(context: Context, states: Sequence[State]) -> float:
     """How long nothing of these states is due, at most a second."""
     try:
-        wake_ms = await context.store.read(lambda c: requests.next_wake_ms(c, states))
+        wake_ms = await context.store.read(lambda c: requests.next_wake_ms(c, states, context.operator))
     except OracleError:
         return LONGEST_NAP_SECONDS
     if wake_ms is None:

@@ -1,4 +1,5 @@
-"""What housekeeping looks for: requests to expire, to close and to finalize, and jobs that nobody waits for."""
+"""What housekeeping looks for in the rows of an operator: requests to expire, to close and to finalize, and jobs that
+nobody waits for."""
 
 from __future__ import annotations
 
@@ -19,22 +20,28 @@ from oracle.store.schema import (
 from oracle.store.sql import is_one_of
 
 
-def overdue(conn: Connection, *, slot: int, limit: int) -> list[RequestRow]:
+def overdue(conn: Connection, *, operator: str, slot: int, limit: int) -> list[RequestRow]:
     """Past their deadline at `slot`, open as far as is known, no intent under way; longest overdue first."""
     query = (
         select(requests)
-        .where(is_one_of(requests.c.state, OPEN), requests.c.deadline_slot < slot, ~_has_live_settlement())
+        .where(
+            requests.c.operator == operator,
+            is_one_of(requests.c.state, OPEN),
+            requests.c.deadline_slot < slot,
+            ~_has_live_settlement(),
+        )
         .order_by(requests.c.deadline_slot)
         .limit(limit)
     )
     return [RequestRow(*row) for row in conn.execute(query)]
 
 
-def closable(conn: Connection, *, slot: int, limit: int) -> list[RequestRow]:
+def closable(conn: Connection, *, operator: str, slot: int, limit: int) -> list[RequestRow]:
     """Ended for good, their retention over at `slot`, and their account still there as far as is known."""
     query = (
         select(requests)
         .where(
+            requests.c.operator == operator,
             is_one_of(requests.c.state, ENDED),
             requests.c.end_finalized.is_(True),
             requests.c.closed.is_(False),
@@ -48,23 +55,32 @@ def closable(conn: Connection, *, slot: int, limit: int) -> list[RequestRow]:
     return [RequestRow(*row) for row in conn.execute(query)]
 
 
-def unfinalized(conn: Connection, *, limit: int) -> list[RequestRow]:
+def unfinalized(conn: Connection, *, operator: str, limit: int) -> list[RequestRow]:
     """Ended at `confirmed`, which a fork may still undo; oldest end first."""
     query = (
         select(requests)
-        .where(is_one_of(requests.c.state, ENDED), requests.c.end_finalized.is_(False), requests.c.closed.is_(False))
+        .where(
+            requests.c.operator == operator,
+            is_one_of(requests.c.state, ENDED),
+            requests.c.end_finalized.is_(False),
+            requests.c.closed.is_(False),
+        )
         .order_by(requests.c.ended_slot)
         .limit(limit)
     )
     return [RequestRow(*row) for row in conn.execute(query)]
 
 
-def orphans(conn: Connection, *, limit: int) -> list[tuple[RequestRow, AttemptRow]]:
+def orphans(conn: Connection, *, operator: str, limit: int) -> list[tuple[RequestRow, AttemptRow]]:
     """Live attempts whose request has ended: somebody may still be paying for them."""
     query = (
         select(attempts)
         .join(requests, requests.c.id == attempts.c.request_id)
-        .where(is_one_of(attempts.c.state, LIVE_ATTEMPT), is_one_of(requests.c.state, ENDED))
+        .where(
+            requests.c.operator == operator,
+            is_one_of(attempts.c.state, LIVE_ATTEMPT),
+            is_one_of(requests.c.state, ENDED),
+        )
         .order_by(attempts.c.id)
         .limit(limit)
     )

@@ -28,12 +28,16 @@ from oracle.store.sql import insert_new, is_one_of
 OPEN: Final = frozenset(State) - ENDED
 
 _RELEASED: Final = {"lease_owner": None, "lease_until_ms": None}
-_GUARDED: Final = frozenset({"id", "address", "created_slot", "state", "lease_owner", "lease_until_ms", "fence"})
+_GUARDED: Final = frozenset(
+    {"id", "operator", "address", "created_slot", "state", "lease_owner", "lease_until_ms", "fence"}
+)
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
 _BY_KEY: Final = select(t).where(
-    t.c.address == bindparam("wanted_address"), t.c.created_slot == bindparam("wanted_slot")
+    t.c.address == bindparam("wanted_address"),
+    t.c.created_slot == bindparam("wanted_slot"),
+    t.c.operator == bindparam("wanted_operator"),
 )
 _STATE_LOCKED: Final = select(t.c.state).where(t.c.id == bindparam("wanted_id")).with_for_update()
 _FACT: Final = update(t).where(t.c.id == bindparam("wanted_id")).returning(t)
@@ -58,6 +62,7 @@ _SEEN_AGAIN: Final = (
     .where(
         t.c.address == bindparam("seen_address"),
         t.c.created_slot == bindparam("seen_created_slot"),
+        t.c.operator == bindparam("seen_operator"),
         t.c.chain_slot < bindparam("seen_slot"),
     )
     .values(
@@ -74,6 +79,7 @@ _SEEN_AGAIN: Final = (
 def see(
     conn: Connection,
     *,
+    operator: str,
     address: str,
     created_slot: int,
     queue: str,
@@ -93,7 +99,7 @@ def see(
     code: str | None = None,
     detail: Any = None,
 ) -> bool:
-    """Make sure that the request has a row; True where it is new.
+    """Make sure that the operator has a row for the request; True where it is new.
 
     A known one learns the status and slot of a newer read, and becomes due where the status differs: its loop looks
     at the chain again.
@@ -101,6 +107,7 @@ def see(
     request_id = insert_new(
         conn,
         t,
+        operator=operator,
         address=address,
         created_slot=created_slot,
         queue=queue,
@@ -127,19 +134,20 @@ def see(
             conn, request_id, "seen", now_ms=now_ms, slot=chain_slot, new_state=state, code=code, detail=detail
         )
         return True
-    again = {"seen_address": address, "seen_created_slot": created_slot, "seen_slot": chain_slot}
-    conn.execute(_SEEN_AGAIN, again | {"seen_status": chain_status, "seen_at": now_ms})
+    again = {"seen_address": address, "seen_created_slot": created_slot, "seen_operator": operator}
+    conn.execute(_SEEN_AGAIN, again | {"seen_slot": chain_slot, "seen_status": chain_status, "seen_at": now_ms})
     return False
 
 
 def take(
-    conn: Connection, states: Collection[State], *, owner: str, now_ms: int, lease_ms: int, limit: int
+    conn: Connection, states: Collection[State], *, operator: str, owner: str, now_ms: int, lease_ms: int, limit: int
 ) -> list[RequestRow]:
-    """Lease up to `limit` due rows, earliest deadline first. Nobody else can take them until the lease lapses.
+    """Lease up to `limit` due rows of an operator key, earliest deadline first. Nobody else can take them until the
+    lease lapses: no other daemon of the same key, and no daemon of another key ever.
 
     `lease_ms` must outlive the time-out of every call made under it.
     """
-    values = {"owner": owner, "at_ms": now_ms, "until_ms": now_ms + lease_ms, "most": limit}
+    values = {"of": operator, "owner": owner, "at_ms": now_ms, "until_ms": now_ms + lease_ms, "most": limit}
     taken = [RequestRow(*row) for row in conn.execute(_take(frozenset(states)), values)]
     return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
 
@@ -151,6 +159,7 @@ def _take(states: frozenset[State]) -> ReturningUpdate[Any]:
         select(t.c.id)
         .where(
             is_one_of(t.c.state, states),
+            t.c.operator == bindparam("of"),
             t.c.wake_at_ms <= now_ms,
             or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms),
         )
@@ -280,6 +289,11 @@ def force(
     return RequestRow(*row)
 
 
+def adopt(conn: Connection, operator: str) -> int:
+    """Give an operator the rows of before rows had one; how many. They can only be those of the key that ran then."""
+    return conn.execute(update(t).where(t.c.operator == "").values(operator=operator)).rowcount
+
+
 def amend(conn: Connection, request_id: int, **columns: Any) -> RequestRow:
     """Write a fact beside the state, such as `closed`, without a lease and whoever holds the row."""
     if protected := _GUARDED & columns.keys():
@@ -298,8 +312,8 @@ def count_attempt(conn: Connection, row: RequestRow) -> None:
     _write(conn, _HELD_AND_COUNTED, row)
 
 
-def get(conn: Connection, address: str, created_slot: int) -> RequestRow | None:
-    return _one(conn, _BY_KEY, wanted_address=address, wanted_slot=created_slot)
+def get(conn: Connection, address: str, created_slot: int, operator: str) -> RequestRow | None:
+    return _one(conn, _BY_KEY, wanted_address=address, wanted_slot=created_slot, wanted_operator=operator)
 
 
 def latest(conn: Connection, address: str) -> RequestRow | None:
@@ -363,10 +377,11 @@ def not_closed(
     return [RequestRow(*row) for row in conn.execute(query)]
 
 
-def known(conn: Connection, queues: Collection[str]) -> list[KnownRow]:
-    """As `not_closed`, with no more of each row than a scan compares with the chain."""
+def known(conn: Connection, queues: Collection[str], operator: str) -> list[KnownRow]:
+    """The rows of an operator as `not_closed`, with no more of each than a scan compares with the chain."""
     query = select(t.c.address, t.c.created_slot, t.c.chain_status, t.c.chain_slot)
-    return [KnownRow(*row) for row in conn.execute(query.where(t.c.queue.in_(queues), t.c.closed.is_(False)))]
+    query = query.where(t.c.queue.in_(queues), t.c.closed.is_(False), t.c.operator == operator)
+    return [KnownRow(*row) for row in conn.execute(query)]
 
 
 def wake(conn: Connection, states: Collection[State], code: str, now_ms: int) -> None:
@@ -381,21 +396,22 @@ def counts(conn: Connection) -> dict[State, int]:
     return {state: found.get(state, 0) for state in State}
 
 
-def open_count_of(conn: Connection, requester: str) -> int:
-    """How many requests of a requester have not ended."""
-    return conn.execute(select(func.count()).where(t.c.requester == requester, t.c.state.in_(OPEN))).scalar_one()
+def open_count_of(conn: Connection, requester: str, operator: str) -> int:
+    """How many requests of a requester have not ended, as an operator knows them."""
+    of_both = t.c.requester == requester, t.c.operator == operator
+    return conn.execute(select(func.count()).where(*of_both, t.c.state.in_(OPEN))).scalar_one()
 
 
-def next_wake_ms(conn: Connection, states: Collection[State]) -> int | None:
+def next_wake_ms(conn: Connection, states: Collection[State], operator: str) -> int | None:
     """When the next row of these states can be taken, in the past where one can be now; None where there is none."""
-    wake_ms: int | None = conn.execute(_next_wake(frozenset(states))).scalar_one()
+    wake_ms: int | None = conn.execute(_next_wake(frozenset(states)), {"of": operator}).scalar_one()
     return wake_ms
 
 
 @cache
 def _next_wake(states: frozenset[State]) -> Select[Any]:
     free_at = case((t.c.lease_until_ms > t.c.wake_at_ms, t.c.lease_until_ms), else_=t.c.wake_at_ms)
-    return select(func.min(free_at)).where(is_one_of(t.c.state, states))
+    return select(func.min(free_at)).where(is_one_of(t.c.state, states), t.c.operator == bindparam("of"))
 
 
 def _one(conn: Connection, query: Select[Any], **wanted: Any) -> RequestRow | None:

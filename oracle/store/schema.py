@@ -187,7 +187,9 @@ requests: Final = Table(
     Column("ended_slot", U64),
     Column("end_finalized", Boolean, nullable=False, server_default=false()),
     Column("closed", Boolean, nullable=False, server_default=false()),
-    UniqueConstraint("address", "created_slot"),
+    Column("operator", Text, nullable=False),
+    # Operators that share a database share no work: each has a row of its own.
+    UniqueConstraint("address", "created_slot", "operator"),
     _one_of("state", State),
     # A lease is whole or absent: half a lease would be held by nobody for ever.
     CheckConstraint("(lease_owner IS NULL) = (lease_until_ms IS NULL)", name="lease"),

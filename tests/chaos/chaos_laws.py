@@ -102,8 +102,9 @@ def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator
 def paid_jobs(oracle: Oracle, asked: Asked) -> int:
     """How many jobs the provider's own books have for a request."""
     if asked.model == "gpu":
+        operator = str(oracle.operator.pubkey())
         keys = {
-            idempotency_key(RequestKey(str(asked.address), asked.created_slot), 0, number)
+            idempotency_key(operator, RequestKey(str(asked.address), asked.created_slot), 0, number)
             for number in range(1, MOST_ATTEMPTS)
         }
         jobs = oracle.nosana.books()["jobs"]

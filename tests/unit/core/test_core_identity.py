@@ -13,7 +13,10 @@ from oracle.core.request import RequestKey
 
 addresses = st.text("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz", min_size=1, max_size=44)
 purchases = st.tuples(
-    st.builds(RequestKey, addresses, st.integers(0, 2**64 - 1)), st.integers(0, 100), st.integers(0, 10**6)
+    addresses,
+    st.builds(RequestKey, addresses, st.integers(0, 2**64 - 1)),
+    st.integers(0, 100),
+    st.integers(0, 10**6),
 )
 
 
@@ -24,13 +27,14 @@ def test_purchases_share_a_key_only_if_they_are_the_same(one: tuple, other: tupl
 
 def test_neighbours_never_share_a_key() -> None:
     keys = {
-        idempotency_key(RequestKey(address, slot), lane, attempt)
+        idempotency_key(operator, RequestKey(address, slot), lane, attempt)
+        for operator in ("a", "a1")
         for address in ("a", "a1", "1a", "11")
         for slot in (0, 1, 11, 111)
         for lane in (0, 1, 11)
         for attempt in (1, 11, 111)
     }
-    assert len(keys) == 4 * 4 * 3 * 3
+    assert len(keys) == 2 * 4 * 4 * 3 * 3
 
 
 @given(purchases)
@@ -42,13 +46,14 @@ def test_a_key_is_shaped_as_a_uuid_because_some_providers_take_nothing_else(purc
 
 def test_a_key_never_changes_between_releases() -> None:
     """A purchase that was interrupted by an upgrade is looked up under the key it was made with."""
-    key = idempotency_key(RequestKey("9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin", 321), 0, 2)
-    assert key == "a20cb0e3-d079-06e8-7273-6c40bb2618e2"
+    operator = "BfqVpPQdc1zjyyeHUbWZqk9jK9R9vDG2BWxmBRY1GYWV"
+    key = idempotency_key(operator, RequestKey("9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin", 321), 0, 2)
+    assert key == "1bee915a-3587-c996-9982-d2f1a1f9749b"
 
 
 def test_purchases_for_calls_share_no_key_with_one_another_or_with_those_for_requests() -> None:
     keys = [call_idempotency_key(call, number) for call in ("a", "a/1", "b") for number in (1, 11)]
-    assert len({*keys, idempotency_key(RequestKey("gateway", 1), 1, 1)}) == 7
+    assert len({*keys, idempotency_key("operator", RequestKey("gateway", 1), 1, 1)}) == 7
 
 
 def test_a_call_that_is_repeated_names_the_same_request_for_its_client_alone() -> None:

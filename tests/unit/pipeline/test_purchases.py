@@ -232,6 +232,7 @@ def an_attempt(c: Any) -> None:
     """A request that is being bought for."""
     requests.see(
         c,
+        operator="operator-key",
         address=ADDRESS,
         created_slot=100,
         queue="queue-1",
@@ -249,7 +250,9 @@ def an_attempt(c: Any) -> None:
         seen_by="scan",
         state=State.ADMITTED,
     )
-    (row,) = requests.take(c, [State.ADMITTED], owner="test", now_ms=NOW_MS, lease_ms=60_000, limit=1)
+    (row,) = requests.take(
+        c, [State.ADMITTED], operator="operator-key", owner="test", now_ms=NOW_MS, lease_ms=60_000, limit=1
+    )
     attempts.intend(c, row, lane=0, provider="p", model="m", idempotency_key=KEY, quoted_lamports=1, now_ms=NOW_MS)
 
 

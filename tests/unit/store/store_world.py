@@ -20,6 +20,7 @@ OPERATOR: Final = "operator-key"
 
 def sighting(address: str = "request-1", **changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
+        "operator": OPERATOR,
         "address": address,
         "created_slot": 100,
         "queue": "queue-1",
@@ -43,14 +44,16 @@ def see_in(conn: Connection, address: str = "request-1", **changes: Any) -> Requ
     """A request with a row, in state SEEN unless `state` says otherwise."""
     values = sighting(address, **changes)
     requests.see(conn, **values)
-    row = requests.get(conn, values["address"], values["created_slot"])
+    row = requests.get(conn, values["address"], values["created_slot"], values["operator"])
     assert row is not None
     return row
 
 
 def take_in(conn: Connection, row: RequestRow, *, owner: str = OWNER, now_ms: int = NOW) -> RequestRow:
     """The same request, held by `owner` for a minute."""
-    taken = requests.take(conn, [row.state], owner=owner, now_ms=now_ms, lease_ms=MINUTE, limit=1000)
+    taken = requests.take(
+        conn, [row.state], operator=row.operator, owner=owner, now_ms=now_ms, lease_ms=MINUTE, limit=1000
+    )
     return next(found for found in taken if found.id == row.id)
 
 

@@ -83,20 +83,22 @@ async def test_a_close_that_has_landed_is_not_tried_again_before_it_is_final_or_
 async def test_an_end_that_is_not_final_yet_is_looked_at_again(store: Store) -> None:
     await see(store, "open")
     row = await see(store, "ended", state=State.EXPIRED)
-    assert [found.id for found in await store.read(lambda c: duties.unfinalized(c, limit=9))] == [row.id]
+    assert [found.id for found in await store.read(lambda c: duties.unfinalized(c, operator=OPERATOR, limit=9))] == [
+        row.id
+    ]
     await store.write(lambda c: requests.amend(c, row.id, end_finalized=True))
-    assert await store.read(lambda c: duties.unfinalized(c, limit=9)) == []
+    assert await store.read(lambda c: duties.unfinalized(c, operator=OPERATOR, limit=9)) == []
 
 
 async def test_a_job_whose_request_has_ended_is_an_orphan_until_it_is_over(store: Store) -> None:
     row = await held(store)
     attempt_id = await buy(store, row)
-    assert await store.read(lambda c: duties.orphans(c, limit=9)) == []
+    assert await store.read(lambda c: duties.orphans(c, operator=OPERATOR, limit=9)) == []
     await store.write(lambda c: requests.force(c, row.id, State.CANCELLED, now_ms=NOW, slot=1, event="ended"))
-    ((owner, orphan),) = await store.read(lambda c: duties.orphans(c, limit=9))
+    ((owner, orphan),) = await store.read(lambda c: duties.orphans(c, operator=OPERATOR, limit=9))
     assert (owner.id, owner.state, orphan.id) == (row.id, State.CANCELLED, attempt_id)
     await store.write(lambda c: attempts.finish(c, attempt_id, "cancelled", cost_lamports=1, now_ms=NOW))
-    assert await store.read(lambda c: duties.orphans(c, limit=9)) == []
+    assert await store.read(lambda c: duties.orphans(c, operator=OPERATOR, limit=9)) == []
 
 
 async def test_requests_are_found_by_their_ids(store: Store) -> None:
@@ -117,11 +119,11 @@ async def test_an_intent_that_is_given_back_may_get_other_arguments(store: Store
 
 
 async def overdue(store: Store, slot: int, limit: int = 9) -> list[int]:
-    return [row.id for row in await store.read(lambda c: duties.overdue(c, slot=slot, limit=limit))]
+    return [row.id for row in await store.read(lambda c: duties.overdue(c, operator=OPERATOR, slot=slot, limit=limit))]
 
 
 async def closable(store: Store, slot: int) -> list[int]:
-    return [row.id for row in await store.read(lambda c: duties.closable(c, slot=slot, limit=9))]
+    return [row.id for row in await store.read(lambda c: duties.closable(c, operator=OPERATOR, slot=slot, limit=9))]
 
 
 async def intend(store: Store, row: RequestRow, kind: str, attempt_id: int | None = None) -> int:

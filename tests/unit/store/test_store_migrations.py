@@ -69,6 +69,29 @@ def test_an_upgrade_keeps_what_the_ledger_holds(empty_url: str) -> None:
         assert [tuple(row) for row in kept] == [(7, "job", -5, "kept")]
 
 
+def test_an_upgrade_gives_every_request_the_operator_that_worked_on_it(empty_url: str) -> None:
+    upgrade(empty_url, "0003")
+    request = (
+        "INSERT INTO requests (id, address, created_slot, queue, requester, refund_to, model, fee_lamports, "
+        "deadline_slot, claim_required, retention_slots, account, state, state_since_ms, wake_at_ms, chain_status, "
+        "chain_slot, seen_at_ms, seen_by) VALUES ({}, '{}', 5, 'q', 'r', 'p', 'm', 1, 9, false, 1, '', 'seen', 1, 1, "
+        "0, 5, 1, 'scan')"
+    )
+    settlement = (
+        "INSERT INTO settlements (id, request_id, operator, kind, args, deadline_slot, state, created_at_ms, "
+        "wake_at_ms) VALUES (1, 1, 'their-key', 'record', '{{}}', 9, 'sent', 1, 1)"
+    )
+    for statement in (request.format(1, "settled"), request.format(2, "new"), settlement.format()):
+        on_database(empty_url, lambda conn, s=statement: conn.execute(text(s)))  # type: ignore[misc]
+    upgrade(empty_url)
+    kept = on_database(
+        empty_url, lambda conn: conn.execute(text("SELECT address, operator FROM requests ORDER BY id")).all()
+    )
+    assert [tuple(row) for row in kept] == [("settled", "their-key"), ("new", "their-key")]
+    migrate.downgrade(empty_url, "0003")
+    assert on_database(empty_url, lambda conn: conn.execute(text("SELECT count(*) FROM requests")).scalar()) == 2
+
+
 async def test_a_database_without_a_schema_is_refused(empty_url: str) -> None:
     await asyncio.to_thread(upgrade, empty_url)
     await asyncio.to_thread(migrate.downgrade, empty_url, "base")

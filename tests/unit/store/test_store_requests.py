@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from store_world import MINUTE, NOW, OTHER_OWNER, OWNER, held, now, see, sighting, take
+from store_world import MINUTE, NOW, OPERATOR, OTHER_OWNER, OWNER, held, now, see, sighting, take
 
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
@@ -87,7 +87,7 @@ async def test_rows_are_taken_with_the_earliest_deadline_first(store: Store) -> 
     for address, deadline_slot in (("latest", 1_900), ("late", 900), ("soon", 300), ("soonest", 200)):
         await see(store, address, deadline_slot=deadline_slot)
     taken = await store.write(
-        lambda c: requests.take(c, [State.SEEN], owner=OWNER, now_ms=NOW, lease_ms=MINUTE, limit=3)
+        lambda c: requests.take(c, [State.SEEN], operator=OPERATOR, owner=OWNER, now_ms=NOW, lease_ms=MINUTE, limit=3)
     )
     assert [row.address for row in taken] == ["soonest", "soon", "late"]
     assert {(row.lease_owner, row.lease_until_ms, row.fence) for row in taken} == {(OWNER, NOW + MINUTE, 1)}
@@ -119,7 +119,7 @@ async def test_many_takers_at_once_share_the_rows_without_overlap(store: Store, 
         *(
             each.write(
                 lambda c, owner=owner: requests.take(  # type: ignore[misc]
-                    c, [State.SEEN], owner=owner, now_ms=NOW, lease_ms=MINUTE, limit=7
+                    c, [State.SEEN], operator=OPERATOR, owner=owner, now_ms=NOW, lease_ms=MINUTE, limit=7
                 )
             )
             for each, owner in ((store, OWNER), (other, OTHER_OWNER)) * 10
@@ -319,7 +319,7 @@ async def test_only_requests_that_have_not_ended_count_against_a_requester(store
     await see(store, "b", state=State.DECLINED)
     await see(store, "c", state=State.SETTLED)
     await see(store, "d", requester="somebody-else")
-    assert await store.read(lambda c: requests.open_count_of(c, "requester-1")) == 2
+    assert await store.read(lambda c: requests.open_count_of(c, "requester-1", OPERATOR)) == 2
 
 
 async def test_an_account_may_exist_until_it_is_known_to_be_closed(store: Store) -> None:
@@ -337,7 +337,7 @@ async def test_an_account_may_exist_until_it_is_known_to_be_closed(store: Store)
     assert await ids(ended=False) == [open_.id]
     assert await ids(limit=1) == [ended.id]
     assert await ids(after_id=ended.id) == [open_.id]
-    known = await store.read(lambda c: requests.known(c, ["queue-1"]))
+    known = await store.read(lambda c: requests.known(c, ["queue-1"], OPERATOR))
     assert {(row.address, row.created_slot, row.chain_status, row.chain_slot) for row in known} == {
         ("ended", 100, 0, 101),
         ("open", 100, 0, 101),
@@ -346,14 +346,40 @@ async def test_an_account_may_exist_until_it_is_known_to_be_closed(store: Store)
 
 async def test_the_next_wake_is_when_a_row_is_both_due_and_free(store: Store) -> None:
     states = [State.SEEN]
-    assert await store.read(lambda c: requests.next_wake_ms(c, states)) is None
+    assert await store.read(lambda c: requests.next_wake_ms(c, states, OPERATOR)) is None
     row = await held(store, state=State.SEEN)
-    assert await store.read(lambda c: requests.next_wake_ms(c, states)) == NOW + MINUTE
+    assert await store.read(lambda c: requests.next_wake_ms(c, states, OPERATOR)) == NOW + MINUTE
     await store.write(lambda c: requests.postpone(c, row, now_ms=NOW, wake_at_ms=NOW + 5))
-    assert await store.read(lambda c: requests.next_wake_ms(c, states)) == NOW + 5
+    assert await store.read(lambda c: requests.next_wake_ms(c, states, OPERATOR)) == NOW + 5
 
 
 async def _take(store: Store, owner: str, now_ms: int) -> list[RequestRow]:
     return await store.write(
-        lambda c: requests.take(c, [State.SEEN], owner=owner, now_ms=now_ms, lease_ms=MINUTE, limit=10)
+        lambda c: requests.take(
+            c, [State.SEEN], operator=OPERATOR, owner=owner, now_ms=now_ms, lease_ms=MINUTE, limit=10
+        )
     )
+
+
+async def test_operators_that_share_a_database_take_only_rows_of_their_own(store: Store) -> None:
+    """Both may claim a request of a queue with claims; each follows it to its end in a row of its own."""
+    ours, theirs = await see(store), await see(store, operator="other-key")
+    assert ours.id != theirs.id
+    assert not await store.write(lambda c: requests.see(c, **sighting(operator="other-key")))
+    taken = await take(store, theirs, owner=OTHER_OWNER)
+    assert (taken.id, taken.operator) == (theirs.id, "other-key")
+    assert (await now(store, ours)).lease_owner is None
+    await store.write(lambda c: requests.move(c, taken, State.ADMITTED, now_ms=NOW))
+    assert (await now(store, ours)).state is State.SEEN
+    assert await store.read(lambda c: requests.next_wake_ms(c, [State.ADMITTED], OPERATOR)) is None
+    assert await store.read(lambda c: requests.open_count_of(c, ours.requester, OPERATOR)) == 1
+    await store.write(lambda c: requests.amend(c, theirs.id, closed=True))
+    assert len(await store.read(lambda c: requests.known(c, ["queue-1"], OPERATOR))) == 1
+    assert await store.read(lambda c: requests.known(c, ["queue-1"], "other-key")) == []
+
+
+async def test_rows_of_before_rows_had_an_operator_are_adopted_by_the_first_that_starts(store: Store) -> None:
+    row = await see(store, operator="")
+    assert await store.write(lambda c: requests.adopt(c, OPERATOR)) == 1
+    assert await store.write(lambda c: requests.adopt(c, "other-key")) == 0
+    assert (await now(store, row)).operator == OPERATOR
