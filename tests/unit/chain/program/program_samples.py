@@ -58,16 +58,21 @@ def request_account(
 ) -> bytes:
     """A request's account data; `output_cap` is the length of `output` unless given."""
     cap = len(output) if output_cap is None else output_cap
+    lengths = {"body_len": len(body_bytes), "output_cap": cap, "output_len": len(output)}
+    return request_header(**{**lengths, **fields}) + body_bytes + output.ljust(cap, b"\0")
+
+
+def request_header(**fields: Any) -> bytes:
+    """The fixed part of a request, of version 1 unless told."""
     data = bytearray(REQUEST_BYTES)
     data[:8] = discriminator("account:Request")
-    values = {"version": 1, "body_len": len(body_bytes), "output_cap": cap, "output_len": len(output), **fields}
-    for name, value in values.items():
+    for name, value in {"version": 1, **fields}.items():
         at, length = REQUEST_FIELDS[name]
         signed = name == "completed_at"
         data[at : at + length] = (
             value.to_bytes(length, "little", signed=signed) if isinstance(value, int) else bytes(value)
         )
-    return bytes(data) + body_bytes + output.ljust(cap, b"\0")
+    return bytes(data)
 
 
 def operator_account(uri: bytes = b"https://operator.example") -> bytes:
