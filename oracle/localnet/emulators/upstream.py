@@ -15,6 +15,7 @@ from oracle.model.pinned import SMOLLM2
 REPOSITORIES = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2.model_id,
     "bartowski/SmolLM2-135M-Instruct-GGUF:Q8_0": SMOLLM2.model_id,
+    "smollm2:135m": SMOLLM2.model_id,
 }
 """What a container may name by default, and what `oracle.model` calls it."""
 

@@ -62,8 +62,7 @@ def build(task: Task, key: IdempotencyKey, *, engine: Engine, image: str, min_vr
     The key in `meta` makes the document, and with it the CID, unique to one purchase, and finds the job again (§6.5).
     Raises ORC-PROVIDER-024 or 025.
     """
-    if not _MODEL.fullmatch(task.model) or not _IMAGE.fullmatch(image):
-        raise errors.DEFINITION_INVALID(f"model {task.model[:80]!r} on image {image[:80]!r}")
+    check_names(task.model, image)
     body = chat_body(task, Dictation(extra=_SAMPLING[engine]), stream=False)
     encoded = base64.b64encode(orjson.dumps(body)).decode()
     if len("ORACLE_BODY=") + len(encoded) >= LONGEST_VARIABLE_BYTES:
@@ -98,6 +97,12 @@ def build(task: Task, key: IdempotencyKey, *, engine: Engine, image: str, min_vr
     }
     validate(definition)
     return json.dumps(definition, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def check_names(model: str, image: str) -> None:
+    """Raise ORC-PROVIDER-025 for a model or an image that is no name of one."""
+    if not _MODEL.fullmatch(model) or not _IMAGE.fullmatch(image):
+        raise errors.DEFINITION_INVALID(f"model {model[:80]!r} on image {image[:80]!r}")
 
 
 def key_of(definition: Any) -> str | None:
@@ -135,7 +140,7 @@ def _operation(operation: Mapping[str, Any]) -> None:
     _require(isinstance(name, str) and name != "" and " " not in name, "operation id")
     _require(operation.get("type") == "container/run", f"type of {name}")
     args = operation.get("args", {})
-    _only(args, {"image", "gpu", "cmd", "entrypoint", "env", "work_dir"}, f"args of {name}")
+    _only(args, {"image", "gpu", "cmd", "entrypoint", "env", "work_dir", "expose"}, f"args of {name}")
     _require(isinstance(args.get("image"), str) and args["image"] != "", f"image of {name}")
     _require(isinstance(args.get("gpu", False), bool), f"gpu of {name}")
     for command in ("cmd", "entrypoint"):

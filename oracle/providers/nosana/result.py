@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from oracle.core.compute import Completion
+from oracle.core.errors import OracleError
 from oracle.providers import errors
 from oracle.providers.failures import error_of, quotable
 from oracle.providers.nosana.definition import OPERATION
@@ -47,6 +48,19 @@ def completion_of(document: Any) -> Completion:
         # The host did its work, and the model server refused: what it says is about our request.
         raise error_of(answer.status, {}, answer.content, repeatable=True, now=0.0)
     raise errors.JOB_FAILED(_symptoms(operation))
+
+
+def ending_of(document: Any) -> str:
+    """In a few words, how the first operation of any job ended: for a person, and with nothing that it printed."""
+    states = document.get("opStates") if isinstance(document, dict) else None
+    operation = states[0] if isinstance(states, list) and states and isinstance(states[0], dict) else None
+    if operation is None:
+        return "without a result"
+    try:
+        _check_reasons(operation, document.get("status"))
+    except OracleError as error:
+        return error.error.title.lower()
+    return _symptoms(operation)
 
 
 @dataclass(slots=True)

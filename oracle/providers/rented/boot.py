@@ -53,7 +53,7 @@ async def until_it_serves(
         while True:
             try:
                 seen = await landlord.look(rental)
-                if seen is None or seen.state is RentalState.ENDED:
+                if seen is None or seen.state in (RentalState.ENDED, RentalState.FAILED):
                     raise errors.SERVER_NOT_UP(f"{rental.name} has ended: {seen.why if seen else 'not listed'}")
                 if server is None or seen.address != rental.address:
                     if server is not None:

@@ -18,6 +18,8 @@ class RentalState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     """Charged for. Whether the server inside serves is another question."""
+    FAILED = "failed"
+    """It will not serve. It may still cost something, and must be ended."""
     ENDED = "ended"
     """Nothing runs and nothing more is charged, or it is about to be so without anyone's doing."""
 
@@ -67,7 +69,10 @@ class Landlord(Protocol):
         """
 
     async def look(self, rental: Rental) -> Rental | None:
-        """The same rental now, with its address where that is known; None where there is no such rental."""
+        """The same rental now, with its address where that is known; None where there is no such rental.
+
+        One that was made but waits to be started is started: only a server that is wanted is looked at.
+        """
 
     async def destroy(self, rental: Rental) -> None:
         """End it, so that nothing more is charged. One that has ended, or is gone, stays so."""

@@ -268,7 +268,13 @@ class RentedServer:
 
     def _adopt(self, live: Sequence[Rental]) -> None:
         """Take up the newest server of this very configuration, if there is one."""
-        mine = [one for one in live if self._naming.is_current(one.name) and one.id not in self._given_back]
+        mine = [
+            one
+            for one in live
+            if self._naming.is_current(one.name)
+            and one.id not in self._given_back
+            and one.state is not RentalState.FAILED
+        ]
         if mine:
             self._rental = max(mine, key=lambda rental: (rental.created_at, rental.id))
             self._is_mine = False
@@ -278,11 +284,12 @@ class RentedServer:
     async def _refresh(self, live: Sequence[Rental]) -> None:
         """Let go of a server that has ended. One that was rented just now may not be listed yet."""
         assert self._rental is not None
-        if any(rental.id == self._rental.id for rental in live):
+        if any(one.id == self._rental.id and one.state is not RentalState.FAILED for one in live):
             return
         seen = await self._landlord.look(self._rental)
-        if seen is None or seen.state is RentalState.ENDED:
+        if seen is None or seen.state in (RentalState.ENDED, RentalState.FAILED):
             log.info("server has ended", server=self._rental.name, why=seen.why if seen else "")
+            self._given_back.add(self._rental.id)
             await self._drop()
 
     async def _drain(self, until: float) -> None:

@@ -167,7 +167,7 @@ async def test_a_plain_image_runs_what_is_documented_and_nothing_else(
 async def test_an_unknown_image_is_not_pulled(models: ModelServer) -> None:
     """§7.5, image pull failed."""
     with pytest.raises(ContainerError, match=r"^\(HTTP code 404\) no such image$") as raised:
-        await run(models, arguments(image="docker.io/ollama/ollama:latest"))
+        await run(models, arguments(image="docker.io/example/unheard-of:latest"))
     assert raised.value.code == 404
 
 

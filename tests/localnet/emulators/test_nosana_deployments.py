@@ -108,7 +108,9 @@ async def test_an_exposed_operation_has_an_endpoint(nosana: NosanaUser) -> None:
     created = await create(nosana, job_definition=template.inference(expose=8888))
     (endpoint,) = created["endpoints"]
     assert (endpoint["opId"], endpoint["port"]) == ("inference", 8888)
-    assert endpoint["url"].endswith(".node.k8s.prd.nos.ci")
+    assert endpoint["url"].endswith(f"/node/{endpoint_host(created['id'], created['vault'], 'inference')}")
+    # Nothing serves yet.
+    assert (await nosana.http.get(endpoint["url"])).status_code == 404
 
 
 async def test_the_same_name_twice_is_two_deployments_and_lists_are_paged(nosana: NosanaUser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from provider_wire import TASK
@@ -11,7 +12,7 @@ from rented_town import NAMING, FakeClock, FakeLandlord, rented
 
 from oracle.core.errors import OracleError
 from oracle.providers import errors
-from oracle.providers.rented.landlord import Naming
+from oracle.providers.rented.landlord import Naming, RentalState
 from oracle.providers.rented.server import RentedServer
 
 
@@ -294,3 +295,23 @@ async def test_a_wrong_key_is_said_at_once(landlord: FakeLandlord) -> None:
 def test_names_count_on_and_stay_the_same_until_one_is_taken() -> None:
     assert NAMING.next([]) == "oracle-fast-0123abcd-1"
     assert NAMING.next(["oracle-fast-ffffffff-8", "other-0123abcd-99"]) == "oracle-fast-0123abcd-9"
+
+
+async def test_a_server_that_has_failed_is_ended_and_not_taken_up(landlord: FakeLandlord) -> None:
+    landlord.add("oracle-fast-0123abcd-1")
+    landlord.books["id-1"] = replace(landlord.books["id-1"], state=RentalState.FAILED)
+    server = rented(landlord)
+    await server.look_after()
+    assert landlord.running() == []
+    assert await ask(server) == "id-2"
+
+
+async def test_a_server_that_fails_while_it_comes_up_is_ended_at_once(landlord: FakeLandlord) -> None:
+    landlord.boots = 1_000_000
+    server = rented(landlord)
+    waiting = asyncio.create_task(ask(server))
+    await until(lambda: bool(landlord.servers))
+    landlord.books["id-1"] = replace(landlord.books["id-1"], state=RentalState.FAILED, why="no such image")
+    with pytest.raises(OracleError, match="no such image"):
+        await waiting
+    assert landlord.running() == []

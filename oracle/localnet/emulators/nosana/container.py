@@ -4,6 +4,7 @@
 |---|---|
 | `docker.io/vllm/vllm-openai[:tag]` | the script of `shell`, with `vllm serve` as its model server |
 | `ghcr.io/ggml-org/llama.cpp:server[-cuda]…` | the same, with `/app/llama-server -hf` |
+| `docker.io/ollama/ollama[:tag]` | the same, with `ollama serve` and `ollama pull` |
 | `docker.io/library/` python, busybox, debian, ubuntu | `echo`, `sleep`, `exit`, `true`; `python -c` of literals |
 
 A real host would run the same commands with the same result; any other image fails as one that does not exist.
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from oracle.localnet.emulators.nosana.shell import Log, Shell
+from oracle.localnet.emulators.nosana.shell import Log, Serve, Shell
 from oracle.localnet.emulators.upstream import ModelServer
 
 ENV_STRING_BYTES = 131_072
@@ -31,7 +32,14 @@ class ContainerError(Exception):
         super().__init__(f"(HTTP code {code}) {message}")
 
 
-async def run_container(arguments: Mapping[str, Any], models: ModelServer, log: Log, *, pace: float = 0.0) -> int:
+async def run_container(
+    arguments: Mapping[str, Any],
+    models: ModelServer,
+    log: Log,
+    *,
+    pace: float = 0.0,
+    serve: Serve = lambda served: None,
+) -> int:
     """Runs one `container/run` to its end and returns the exit code. Raises ContainerError where it cannot start."""
     image = next((known for known in _IMAGES if known.name.fullmatch(arguments["image"])), None)
     if image is None:
@@ -47,7 +55,7 @@ async def run_container(arguments: Mapping[str, Any], models: ModelServer, log: 
     ]
     match argv:
         case ["/bin/sh" | "sh", "-c", str(script), *_]:
-            return await Shell(image.server, dict(environment), models, log, pace).run(script)
+            return await Shell(image.server, dict(environment), models, log, pace, serve).run(script)
         case ["python" | "python3", "-c", str(code)]:
             return _run_python(code, log)
     if image.entrypoint and not own_entrypoint:
@@ -93,6 +101,11 @@ _IMAGES = (
         re.compile(r"ghcr\.io/ggml-org/llama\.cpp:server[\w.-]*"),
         entrypoint=("/app/llama-server",),
         server=("/app/llama-server", "-hf"),
+    ),
+    _Image(
+        re.compile(r"(docker\.io/)?ollama/ollama(:[\w.-]+)?"),
+        entrypoint=("/bin/ollama",),
+        server=("ollama", "serve"),
     ),
     _Image(re.compile(r"(docker\.io/library/)?(python|busybox|debian|ubuntu)(:[\w.-]+)?")),
 )

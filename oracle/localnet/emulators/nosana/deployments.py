@@ -13,9 +13,10 @@ from typing import Any
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from oracle.localnet.emulators.ionet.containers import relay
 from oracle.localnet.emulators.nosana.accounts import Account
 from oracle.localnet.emulators.nosana.definition import validate
 from oracle.localnet.emulators.nosana.guard import Refused, authenticate, json_object
@@ -67,6 +68,7 @@ class Deployments:
             Route("/deployments/{id}/jobs/{job}", self._job),
             Route("/deployments/{id}/events", self._events),
             Route("/deployments/{id}/{action}", self._act, methods=["POST"]),
+            Route("/node/{host}/{path:path}", self._endpoint, methods=["GET", "POST"]),
         ]
 
     def as_json(self) -> list[dict[str, Any]]:
@@ -109,15 +111,15 @@ class Deployments:
         self._put(deployment)
         if body.get("autostart"):
             deployment = self._start(account, deployment)
-        return JSONResponse(self._shown(deployment))
+        return JSONResponse(self._shown(request, deployment))
 
     async def _list(self, request: Request) -> Response:
         account = self._authenticate(request, "deployments:read")
         mine = [one for one in self._deployments.values() if one.user_id == account.user_id]
-        return _page(request, "deployments", [self._shown(one) for one in mine if one.status != "DELETED"])
+        return _page(request, "deployments", [self._shown(request, one) for one in mine if one.status != "DELETED"])
 
     async def _read(self, request: Request) -> Response:
-        return JSONResponse(self._shown(self._own(request, "deployments:read")[1]))
+        return JSONResponse(self._shown(request, self._own(request, "deployments:read")[1]))
 
     async def _jobs(self, request: Request) -> Response:
         _, deployment = self._own(request, "deployments:read")
@@ -158,7 +160,17 @@ class Deployments:
         }
         if (act := acts.get(request.path_params["action"])) is None:
             raise _missing()
-        return JSONResponse(self._shown(act()))
+        return JSONResponse(self._shown(request, act()))
+
+    async def _endpoint(self, request: Request) -> Response:
+        """What a replica serves behind this name, to anyone; where none does, the tunnel's page (unverified)."""
+        for deployment in self._deployments.values():
+            for operation in deployment.definition["ops"]:
+                if endpoint_host(deployment.id, deployment.owner, operation["id"]) == request.path_params["host"]:
+                    for job in self._jobs_of(deployment):
+                        if (server := self._hosts.server_of(job, operation["id"])) is not None:
+                            return await relay(server, self._world.models, request, f"/{request.path_params['path']}")
+        return HTMLResponse("<html><body><h1>The page you requested was not found.</h1></body></html>", 404)
 
     async def _delete(self, request: Request) -> Response:
         _, deployment = self._own(request, "deployments:write")
@@ -239,7 +251,7 @@ class Deployments:
     def _pinned_definition(self, deployment: Deployment) -> dict[str, Any]:
         return {**deployment.definition, "deployment_id": deployment.id}
 
-    def _shown(self, deployment: Deployment) -> dict[str, Any]:
+    def _shown(self, request: Request, deployment: Deployment) -> dict[str, Any]:
         """A SIMPLE deployment whose jobs have all ended has stopped."""
         jobs = self._jobs_of(deployment)
         over = deployment.status == "RUNNING" and bool(jobs) and all(job.state.ended for job in jobs)
@@ -252,7 +264,7 @@ class Deployments:
             "status": "STOPPED" if over else deployment.status,
             "replicas": deployment.replicas,
             "timeout": deployment.timeout_minutes,
-            "endpoints": _endpoints(deployment),
+            "endpoints": _endpoints(deployment, str(request.base_url)),
             "confidential": False,
             "active_revision": 1,
             "active_jobs": sum(not job.state.ended for job in jobs),
@@ -282,12 +294,13 @@ def endpoint_host(deployment_id: str, vault: str, operation_id: str) -> str:
     return base58(hashlib.sha512(f"{operation_id}:0:{group}".encode()).digest())[:44]
 
 
-def _endpoints(deployment: Deployment) -> list[dict[str, Any]]:
+def _endpoints(deployment: Deployment, here: str) -> list[dict[str, Any]]:
+    """At Nosana each is a host of its own, `https://<hash>.node.k8s.prd.nos.ci`; here it is a path of the emulator."""
     return [
         {
             "opId": operation["id"],
             "port": operation["args"]["expose"],
-            "url": f"https://{endpoint_host(deployment.id, deployment.owner, operation['id'])}.node.k8s.prd.nos.ci",
+            "url": f"{here}node/{endpoint_host(deployment.id, deployment.owner, operation['id'])}",
         }
         for operation in deployment.definition["ops"]
         if "expose" in operation["args"]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from oracle.localnet.emulators.ionet.containers import Served
 from oracle.localnet.emulators.nosana.container import ContainerError, run_container
 from oracle.localnet.emulators.nosana.results import LogLine, extract
 from oracle.localnet.emulators.upstream import ModelServer
@@ -85,6 +86,8 @@ class Flow:
         self._operations: list[_Operation] = []
         self._started = now()
         self.begun = asyncio.Event()
+        self.servers: dict[str, Served] = {}
+        """The model servers that are reached through an exposed port, by operation."""
 
     async def run(self) -> None:
         """All operations in their order; a failed one does not keep the next from running."""
@@ -117,12 +120,24 @@ class Flow:
             elif self._mishap is Mishap.HANGS:
                 await asyncio.Event().wait()
             else:
-                state.exit_code = await run_container(operation["args"], self._models, log, pace=self._pace)
+                state.exit_code = await run_container(
+                    operation["args"],
+                    self._models,
+                    log,
+                    pace=self._pace,
+                    serve=lambda served: self._serve(operation, served),
+                )
         except ContainerError as error:
             state.container, state.exit_code, state.error = None, 2, error
         state.logs = _mangled(state.logs, self._mishap)[-LOG_LINES_KEPT:]
         if state.error is None and "results" in operation:
             state.results = extract(operation["results"], state.logs)
+
+    def _serve(self, operation: dict[str, Any], served: Served | None) -> None:
+        if served is None:
+            self.servers.pop(operation["id"], None)
+        elif "expose" in operation["args"]:
+            self.servers[operation["id"]] = served
 
     def end(self, why: Ending) -> dict[str, Any]:
         """The document of a flow that was ended from outside, at whatever point it was."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from oracle.localnet.emulators.ionet.containers import Served
 from oracle.localnet.emulators.nosana import index
 from oracle.localnet.emulators.nosana.definition import validate
 from oracle.localnet.emulators.nosana.flow import BLANK, Ending, Flow, Mishap, validation_error
@@ -72,6 +73,11 @@ class Hosts:
 
     def take(self, job: Job) -> None:
         self._spawn(job.address, self._live(job.address))
+
+    def server_of(self, job: Job, operation_id: str) -> Served | None:
+        """The model server behind the exposed port of an operation, while it runs."""
+        flow = self._flows.get(job.address)
+        return None if flow is None else flow.servers.get(operation_id)
 
     def delist(self, job: Job) -> None:
         """Takes a queued job out of its queue; everything that was reserved is free again."""

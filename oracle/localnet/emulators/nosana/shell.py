@@ -19,10 +19,14 @@ from typing import NoReturn
 
 import orjson
 
+from oracle.localnet.emulators.ionet.containers import Served
 from oracle.localnet.emulators.upstream import ModelServer, ModelServerUnreachable
 
 Log = Callable[[str, str], None]
 """Takes `stdout` or `stderr`, and a line without its end."""
+
+Serve = Callable[[Served | None], None]
+"""Takes the model server that a container leaves running behind its port, and None when it has ended."""
 
 
 @dataclass(slots=True)
@@ -37,6 +41,7 @@ class Shell:
     models: ModelServer
     log: Log
     pace: float
+    serve: Serve
     files: dict[str, bytes] = field(default_factory=dict)
     server: _Server | None = None
 
@@ -106,7 +111,15 @@ async def _start_server(shell: Shell, match: re.Match[str]) -> None:
     command, log_file, process = match.groups()
     words = [re.sub(r"^\$(\w+)$", lambda name: shell.value(name[1]), word) for word in shlex.split(command)]
     start = len(shell.starts_server)
+    if shell.starts_server == ("ollama", "serve") and words == ["ollama", "serve"]:
+        # It starts without a model; `ollama pull` brings one.
+        shell.files[log_file] = b""
+        shell.variables[process] = "7"
+        port = shell.variables.get("OLLAMA_HOST", "127.0.0.1:11434").rpartition(":")[2]
+        shell.server = _Server("", "", port)
+        return
     model, options = words[start] if len(words) > start else "", words[start + 1 :]
+    options = [word for word in options if word not in _FLAGS]
     named = dict(zip(options[::2], options[1::2], strict=False))
     complaint = ""
     if not start or tuple(words[:start]) != shell.starts_server:
@@ -134,7 +147,9 @@ _SERVER_OPTIONS = {
     "--ctx-size",
     "--n-gpu-layers",
     "--seed",
+    "--no-slots",
 }
+_FLAGS = {"--no-slots"}
 
 
 async def _await_server(shell: Shell, match: re.Match[str]) -> None:
@@ -147,6 +162,41 @@ async def _await_server(shell: Shell, match: re.Match[str]) -> None:
         if port == shell.server.port and await shell.models.healthy():
             return
         await asyncio.sleep(float(seconds))
+
+
+async def _await_ollama(shell: Shell, match: re.Match[str]) -> None:
+    if shell.server is None:
+        shell.fail(int(match[3]), f"sh: {match[2]}: no server")
+    while True:
+        if await shell.models.healthy():
+            return
+        await asyncio.sleep(float(match[4]))
+
+
+async def _pull(shell: Shell, match: re.Match[str]) -> None:
+    variable, log_file, lines, _, code = match.groups()
+    model = shell.value(variable)
+    if shell.server is None or model not in shell.models.models:
+        shell.files[log_file] = b"Error: pull model manifest: file does not exist\n"
+        for line in shell.file(log_file).decode().splitlines()[-int(lines) :]:
+            shell.log("stderr", line)
+        raise _Exit(int(code))
+    shell.server = _Server(model, shell.models.models[model], shell.server.port)
+
+
+async def _stay(shell: Shell, match: re.Match[str]) -> None:
+    """`wait` for the server: the container runs on, and whoever calls its port reaches the server."""
+    server = shell.server
+    if server is None or not server.upstream_model:
+        raise _Exit(1)
+    is_vllm = shell.starts_server[0] == "vllm"
+    key = shell.variables.get("VLLM_API_KEY" if is_vllm else "LLAMA_API_KEY")
+    is_open = shell.starts_server[0] == "ollama"
+    shell.serve(Served(is_vllm, server.served_model, server.upstream_model, None if is_open else key))
+    try:
+        await asyncio.Event().wait()
+    finally:
+        shell.serve(None)
 
 
 async def _decode(shell: Shell, match: re.Match[str]) -> None:
@@ -256,6 +306,16 @@ _GRAMMAR: tuple[tuple[str, Callable[[Shell, re.Match[str]], Awaitable[None]]], .
         r"\{ tail -n (\d+) (\S+) >&2; exit (\d+); \}; sleep ([\d.]+); done",
         _await_server,
     ),
+    (
+        r"until ollama list >/dev/null 2>&1; do kill -0 \$\w+ \|\| "
+        r"\{ tail -n (\d+) (\S+) >&2; exit (\d+); \}; sleep ([\d.]+); done",
+        _await_ollama,
+    ),
+    (
+        r'ollama pull "\$(\w+)" >(\S+) 2>&1 \|\| \{ tail -n (\d+) (\S+) >&2; exit (\d+); \}',
+        _pull,
+    ),
+    (r'wait "\$\w+"', _stay),
     (r'printf %s "\$(\w+)" \| base64 -d >(\S+)', _decode),
     (
         r'(\w+)=\$\(curl -sS --max-time "\$(\w+)" -o (\S+) -w \'%\{http_code\}\' '
