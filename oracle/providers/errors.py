@@ -255,3 +255,17 @@ SERVER_NOT_UP = ErrorCode(
     "It is tried again after a pause that grows. If it lasts, check model, image, GPU memory and `boot_seconds`.",
     Verdict.RETRY,
 )
+NEVER_SERVED = ErrorCode(
+    "ORC-PROVIDER-060",
+    "Container never served",
+    "The container was paid for, but its server had no address, or did not come up, in the time for it; it was ended.",
+    "It is tried again. Check `image`, `tag` and the model, or raise `max_start_seconds`: images take minutes.",
+    Verdict.RETRY,
+)
+RATE_ABOVE_CAP = ErrorCode(
+    "ORC-PROVIDER-061",
+    "Node is dearer than allowed",
+    "The node that took the job costs more an hour than `max_usd_per_hour`, so the job was ended at once.",
+    "It is tried again. If it lasts, raise `max_usd_per_hour`, or allow other regions.",
+    Verdict.RETRY,
+)

@@ -92,7 +92,7 @@ class Http:
 
     async def call(
         self,
-        method: Literal["GET", "POST"],
+        method: Literal["GET", "POST", "PUT"],
         path: str,
         *,
         repeatable: bool,

@@ -32,6 +32,12 @@ from oracle.providers.openai.client import OpenAIChat
 from oracle.providers.openai.wire import Dictation
 from oracle.providers.pace import Pace
 from oracle.providers.pricing import FREE, NO_RATES, PriceOf, Rates, TokenPrice
+from oracle.providers.render.api import DispersedApi
+from oracle.providers.render.compute import RenderCompute
+from oracle.providers.render.container import Terms as RenderTerms
+from oracle.providers.render.listing import Listing
+from oracle.providers.render.offers import Offers
+from oracle.providers.render.server import LlamaServer
 from oracle.providers.secrets import read_secret
 from oracle.providers.settings import (
     ChattingSettings,
@@ -43,10 +49,11 @@ from oracle.providers.settings import (
     NosanaOnChainSettings,
     NosanaSettings,
     OpenAISettings,
+    RenderSettings,
 )
 
 ProviderSettings = Annotated[
-    OpenAISettings | LocalSettings | IoNetSettings | NosanaSettings | NosanaOnChainSettings,
+    OpenAISettings | LocalSettings | IoNetSettings | NosanaSettings | NosanaOnChainSettings | RenderSettings,
     Field(discriminator="kind"),
 ]
 """One `[providers.NAME]` table of the configuration."""
@@ -100,6 +107,8 @@ def build(
             return _nosana(name, checked, rates, transport, environ)
         case NosanaOnChainSettings():
             return _nosana_onchain(name, checked, rates, chain, transport, environ)
+        case RenderSettings():
+            return _render(name, checked, rates, transport, environ)
 
 
 def _openai(
@@ -233,6 +242,57 @@ def _terms(settings: NosanaJobsSettings) -> Terms:
         min_vram_gb=settings.min_vram_gb,
         max_queue_seconds=settings.max_queue_seconds,
         expected_seconds=settings.expected_seconds,
+    )
+
+
+def _render(
+    name: str,
+    settings: RenderSettings,
+    rates: Rates,
+    transport: httpx.AsyncBaseTransport | None,
+    environ: Mapping[str, str],
+) -> RenderCompute:
+    secret = read_secret("secret_key", settings.secret_key, settings.secret_key_file, settings.secret_key_env, environ)
+    if settings.public_key is None or secret is None:
+        raise errors.SETTINGS_INVALID(f"{name}: render needs a public_key and a secret_key")
+    # The status for an empty account is not known (render.md §11).
+    dialect = Dialect(credit_words=("credit", "balance", "insufficient"))
+    api = DispersedApi(
+        _http(name, settings.base_url, settings, {}, secret, transport, dialect), settings.public_key, secret
+    )
+    terms = RenderTerms(
+        image=settings.image,
+        tag=settings.tag,
+        port=settings.port,
+        kind=settings.job_kind,
+        environment=tuple(settings.environment.items()),
+        models=tuple(settings.models),
+        min_vram_gb=settings.min_vram_gb,
+        min_ram_gb=settings.min_ram_gb,
+        min_storage_gb=settings.min_storage_gb,
+        cpu_count=settings.cpu_count,
+        regions=tuple(settings.regions),
+        max_queue_seconds=settings.max_queue_seconds,
+        max_start_seconds=settings.max_start_seconds,
+        expected_seconds=settings.expected_seconds,
+    )
+    dictation = Dictation(by_stream=True, extra=_UNDO_DEFAULTS["llamacpp"])
+
+    def serve(address: str, key: str) -> LlamaServer:
+        root = _http(name, address, settings, {}, key, transport)
+        chat = _http(name, f"{address}/v1", settings, _bearer(key), key, transport)
+        return LlamaServer(root, OpenAIChat(chat, dictation))
+
+    return RenderCompute(
+        name,
+        api,
+        terms,
+        Offers(api, terms, settings.max_usd_per_hour),
+        Listing(api, horizon_seconds=settings.look_up_seconds),
+        serve,
+        secret=secret,
+        rates=rates,
+        look_seconds=settings.look_seconds,
     )
 
 

@@ -163,3 +163,46 @@ class NosanaOnChainSettings(NosanaJobsSettings):
     cluster: Literal["mainnet", "devnet"] = Field(
         "mainnet", description="Which Jobs program and NOS token: those of the cluster that `cluster.rpc` leads to"
     )
+
+
+class RenderSettings(HttpSettings):
+    """Render's compute subnet (Dispersed): a GPU container for each inference, reached over plain HTTP."""
+
+    kind: Literal["render"] = "render"
+    base_url: str = Field("https://api.dispersed.com", description="Address of the API, without `/v1`")
+    public_key: str | None = Field(None, description="Public half of the API key, `pk_…`", pattern=r"^[\w-]+$")
+    secret_key: SecretStr | None = Field(
+        None, description="Secret half of the API key. Prefer `secret_key_file` or `secret_key_env`"
+    )
+    secret_key_file: Path | None = Field(None, description="File that holds the secret key")
+    secret_key_env: str | None = Field(None, description="Environment variable that holds the secret key")
+    image: str = Field(
+        "ghcr.io/ggml-org/llama.cpp", description="Image of a llama.cpp server, without tag, steered by its environment"
+    )
+    tag: str = Field("server-cuda", description="Tag of the image")
+    port: int = Field(8080, ge=1, le=65_535, description="Port on which the server listens inside the container")
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="More variables for the container, such as `LLAMA_ARG_CTX_SIZE`"
+    )
+    job_kind: Literal["BATCH", "PERSISTENT"] = Field(
+        "BATCH",
+        description="BATCH is ended by Dispersed at its time limit, whatever becomes of this machine",
+    )
+    models: list[str] = Field(
+        default_factory=list, description="Models on offer: Hugging Face repositories of GGUF files; empty means any"
+    )
+    max_usd_per_hour: Usd = Field(Decimal("0.8"), description="Most that an hour of a node may cost")
+    min_vram_gb: int = Field(8, ge=0, description="Least memory of the GPU")
+    min_ram_gb: int = Field(16, ge=0, description="Least memory of the node")
+    min_storage_gb: int = Field(40, ge=0, description="Least storage, for image and model")
+    cpu_count: int = Field(4, ge=0, description="Least number of processor cores")
+    regions: list[str] = Field(
+        default_factory=list, description="Region codes that are allowed, such as `us-west-2`; empty means any"
+    )
+    max_queue_seconds: float = Field(600.0, ge=300, description="Longest wait for a node; then the job is withdrawn")
+    max_start_seconds: float = Field(
+        1800.0, ge=120, description="Longest time to pull the image, load the model and serve; then the job is ended"
+    )
+    expected_seconds: float = Field(600.0, gt=0, description="Usual time of a job, pulling image and model included")
+    look_seconds: float = Field(5.0, gt=0, description="Pause between two questions to a container that starts")
+    look_up_seconds: float = Field(86_400.0, ge=3600, description="How far back jobs are searched for a lost purchase")
