@@ -255,6 +255,13 @@ SERVER_NOT_UP = ErrorCode(
     "It is tried again after a pause that grows. If it lasts, check model, image, GPU memory and `boot_seconds`.",
     Verdict.RETRY,
 )
+NAME_TAKEN = ErrorCode(
+    "ORC-PROVIDER-055",
+    "Name of a server is taken",
+    "The network says that the name of the server to be rented was given away before, and lists no such server.",
+    "It is looked for, and another name is used where it does not show. Give each daemon a `name_prefix` of its own.",
+    Verdict.UNKNOWN,
+)
 NEVER_SERVED = ErrorCode(
     "ORC-PROVIDER-060",
     "Container never served",

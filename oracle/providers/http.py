@@ -92,7 +92,7 @@ class Http:
 
     async def call(
         self,
-        method: Literal["GET", "POST", "PUT"],
+        method: Literal["GET", "POST", "PUT", "DELETE"],
         path: str,
         *,
         repeatable: bool,

@@ -17,6 +17,10 @@ from oracle.providers.chat import ChatCompute, Limits
 from oracle.providers.failures import OPENAI_DIALECT, Dialect
 from oracle.providers.http import Http, Timeouts
 from oracle.providers.ionet.client import IoNetChat
+from oracle.providers.ionet.cloud import IoCloud
+from oracle.providers.ionet.cloud_container import IMAGES as IONET_IMAGES
+from oracle.providers.ionet.cloud_container import Blueprint, key_of
+from oracle.providers.ionet.cloud_wire import Wanted as WantedHardware
 from oracle.providers.local.client import LocalChat
 from oracle.providers.nosana.api import NosanaApi
 from oracle.providers.nosana.compute import NosanaCompute, Terms
@@ -38,10 +42,16 @@ from oracle.providers.render.container import Terms as RenderTerms
 from oracle.providers.render.listing import Listing
 from oracle.providers.render.offers import Offers
 from oracle.providers.render.server import LlamaServer
+from oracle.providers.rented.boot import Patience
+from oracle.providers.rented.compute import RentedCompute, RentedTerms
+from oracle.providers.rented.landlord import Rental
+from oracle.providers.rented.openai import OpenAIServer
+from oracle.providers.rented.server import RentedServer
 from oracle.providers.secrets import read_secret
 from oracle.providers.settings import (
     ChattingSettings,
     HttpSettings,
+    IoNetCloudSettings,
     IoNetSettings,
     LocalSettings,
     ModelPrice,
@@ -50,10 +60,17 @@ from oracle.providers.settings import (
     NosanaSettings,
     OpenAISettings,
     RenderSettings,
+    RentedSettings,
 )
 
 ProviderSettings = Annotated[
-    OpenAISettings | LocalSettings | IoNetSettings | NosanaSettings | NosanaOnChainSettings | RenderSettings,
+    OpenAISettings
+    | LocalSettings
+    | IoNetSettings
+    | IoNetCloudSettings
+    | NosanaSettings
+    | NosanaOnChainSettings
+    | RenderSettings,
     Field(discriminator="kind"),
 ]
 """One `[providers.NAME]` table of the configuration."""
@@ -103,6 +120,8 @@ def build(
             return _local(name, checked, environ)
         case IoNetSettings():
             return _ionet(name, checked, rates, transport, environ)
+        case IoNetCloudSettings():
+            return _ionet_cloud(name, checked, rates, transport, environ)
         case NosanaSettings():
             return _nosana(name, checked, rates, transport, environ)
         case NosanaOnChainSettings():
@@ -166,6 +185,73 @@ def _ionet(
         check=chat.check,
         balance=chat.balance,
     )
+
+
+def _ionet_cloud(
+    name: str,
+    settings: IoNetCloudSettings,
+    rates: Rates,
+    transport: httpx.AsyncBaseTransport | None,
+    environ: Mapping[str, str],
+) -> RentedCompute:
+    key = read_secret("api_key", settings.api_key, settings.api_key_file, settings.api_key_env, environ)
+    if key is None:
+        raise errors.SETTINGS_INVALID(f"{name}: ionet_cloud needs an api_key")
+    token = read_secret(
+        "huggingface_token", None, settings.huggingface_token_file, settings.huggingface_token_env, environ
+    )
+    blueprint = Blueprint(
+        settings.engine,
+        settings.image or IONET_IMAGES[settings.engine],
+        settings.repository,
+        tuple(settings.arguments),
+        settings.environment,
+        token,
+    )
+    wanted = WantedHardware(
+        tuple(settings.hardware),
+        tuple(settings.locations),
+        settings.gpus_per_container,
+        settings.duration_hours,
+        settings.max_usd_per_hour,
+    )
+    landlord = IoCloud(
+        _http(name, settings.base_url, settings, {"X-API-KEY": key}, key, transport),
+        wanted,
+        lambda container: blueprint.container(key_of(container, key)),
+    )
+
+    def connect(rental: Rental) -> OpenAIServer:
+        return _rented_server(name, rental, settings, settings.engine, key_of(rental.name, key), transport)
+
+    patience = Patience(
+        boot=settings.boot_seconds, expected_boot=settings.expected_boot_seconds, idle=settings.idle_seconds
+    )
+    server = RentedServer(
+        landlord,
+        connect,
+        blueprint.naming(settings.name_prefix, name, key),
+        patience=patience,
+        expected_answers=settings.expected_answers,
+    )
+    terms = RentedTerms(settings.repository, settings.expected_answers, settings.expected_seconds)
+    limits = Limits(concurrent_jobs=settings.max_concurrent_jobs, kept_jobs=settings.max_kept_jobs)
+    return RentedCompute(name, landlord, server, terms, patience, limits=limits, rates=rates)
+
+
+def _rented_server(
+    name: str,
+    rental: Rental,
+    settings: RentedSettings,
+    engine: Engine,
+    key: str,
+    transport: httpx.AsyncBaseTransport | None,
+) -> OpenAIServer:
+    assert rental.address is not None
+    dictation = Dictation(by_stream=engine == "llamacpp", extra=_UNDO_DEFAULTS[engine])
+    http = _http(name, rental.address, settings, _bearer(key), key, transport)
+    root = _http(name, rental.address.removesuffix("/v1"), settings, {}, key, transport)
+    return OpenAIServer(OpenAIChat(http, dictation), root)
 
 
 def _nosana(
@@ -332,7 +418,7 @@ def _http(
 
 def _calls_at_once(settings: HttpSettings) -> int:
     """A few more than jobs, so that a long job does not keep a question about models or balance waiting."""
-    return settings.max_concurrent_jobs + 4 if isinstance(settings, ChattingSettings) else 8
+    return settings.max_concurrent_jobs + 4 if isinstance(settings, ChattingSettings | RentedSettings) else 8
 
 
 def _bearer(key: str | None) -> dict[str, str | None]:

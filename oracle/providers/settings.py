@@ -114,6 +114,65 @@ class IoNetSettings(ChattingSettings):
     catalogue_seconds: float = Field(300.0, ge=0, description="How old the list of models and prices may be")
 
 
+class RentedSettings(RemoteSettings):
+    """Options of every provider that rents a server and runs requests on it."""
+
+    max_concurrent_jobs: int = Field(8, ge=1, le=10_000, description="Most requests on the server at once")
+    max_kept_jobs: int = Field(1000, ge=1, description="Most jobs held in memory, ended ones included")
+    boot_seconds: float = Field(1800.0, gt=0, description="Longest wait for a rented server to serve; then it is ended")
+    expected_boot_seconds: float = Field(
+        600.0, ge=0, description="Usual time until a server serves, pulling image and model included: for quotes"
+    )
+    idle_seconds: float = Field(1800.0, ge=1, description="A server without a request for this long is ended")
+    expected_answers: int = Field(
+        1, ge=1, description="How many answers are to pay for a server; 1 quotes its whole cost to each request"
+    )
+    expected_seconds: float = Field(30.0, gt=0, description="Usual time of an answer, once the server serves")
+
+
+class IoNetCloudSettings(RentedSettings):
+    """IO Cloud of io.net: a container with an inference server, rented by the hour and paid ahead."""
+
+    kind: Literal["ionet_cloud"] = "ionet_cloud"
+    base_url: str = Field(
+        "https://api.io.solutions/enterprise/v1/io-cloud/caas", description="Address up to and including `/caas`"
+    )
+    engine: Literal["vllm", "llamacpp"] = Field("vllm", description="Server that runs the model inside the container")
+    image: str | None = Field(
+        None, description="Container image of the engine, with its registry; none means a known one"
+    )
+    repository: str = Field(
+        min_length=1,
+        description="Hugging Face repository of the model, and its name in routes; for llamacpp one of GGUF files, "
+        "such as `owner/name:Q8_0`",
+    )
+    arguments: list[str] = Field(
+        default_factory=list, description="More arguments of the server, such as `--max-model-len`, `8192`"
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="Environment of the container. Nothing secret: io.net shows it"
+    )
+    huggingface_token_file: Path | None = Field(
+        None, description="File that holds a Hugging Face token, for models that ask for one"
+    )
+    huggingface_token_env: str | None = Field(None, description="Environment variable that holds a Hugging Face token")
+    hardware: list[int | str] = Field(
+        min_length=1, description="Ids of hardware that the model fits; the cheapest that is free is rented"
+    )
+    locations: list[int | str] = Field(default_factory=list, description="Ids of allowed locations; empty means any")
+    gpus_per_container: int = Field(1, ge=1, le=64, description="GPUs of the container")
+    duration_hours: int = Field(1, ge=1, le=720, description="Hours rented and paid ahead each time")
+    max_usd_per_hour: Usd = Field(
+        Decimal("0.5"), description="Most that an hour of the whole container may cost, fees included"
+    )
+    name_prefix: str = Field(
+        "oracle",
+        pattern=r"^[a-z][a-z0-9-]{0,30}$",
+        description="Begins the names of rented containers. Another for each daemon on the same account: a daemon ends "
+        "every container of its own names that it does not use",
+    )
+
+
 class NosanaJobsSettings(HttpSettings):
     """Options of every route to Nosana's hosts."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,13 +27,16 @@ class RentalState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RentalPrice:
-    """What a server costs. `least_seconds` are paid however early it is given back."""
+    """What a server costs. `least_seconds` are paid however early it is given back, and never more than
+    `most_seconds`: where they are the same, its whole time is paid ahead."""
 
     usd_per_hour: Decimal
     least_seconds: float = 0.0
+    most_seconds: float = math.inf
 
     def cost_usd(self, seconds: float) -> Decimal:
-        return self.usd_per_hour * Decimal(str(max(seconds, self.least_seconds, 0.0))) / _HOUR
+        paid = max(min(seconds, self.most_seconds), self.least_seconds, 0.0)
+        return self.usd_per_hour * Decimal(str(paid)) / _HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ class Landlord(Protocol):
         """Of a server that would be rented now. Raises ORC-PROVIDER-026 where none fits the configuration."""
 
     async def create(self, name: str) -> str:
-        """Rent a server and return its id. Raises `UNKNOWN` where it may have been rented all the same."""
+        """Rent a server and return its id. Raises `UNKNOWN` where it may have been rented all the same: it is then
+        looked for by its name, and the same name is used again where it does not show, unless it is ORC-PROVIDER-055.
+        """
 
     async def rentals(self, prefix: str) -> Sequence[Rental]:
         """Every rental whose name begins so, those that ended included as long as they are listed.

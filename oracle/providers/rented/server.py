@@ -69,6 +69,8 @@ class RentedServer:
         self._meter: Meter | None = None
         self._held: Held | None = None
         self._given_back: set[str] = set()
+        # Names that were given away, by what is no longer listed or not ours.
+        self._taken: list[str] = []
         self._renting: asyncio.Task[Held] | None = None
         self._users = 0
         self._idle_since = clock()
@@ -220,7 +222,7 @@ class RentedServer:
             raise errors.SERVER_NOT_UP(
                 f"{self._naming.prefix}: the last {self._failures} came to nothing", retry_after_seconds=wait
             )
-        name = self._naming.next([rental.name for rental in listed])
+        name = self._naming.next([*(rental.name for rental in listed), *self._taken])
         log.info("renting a server", server=name)
         try:
             rental_id = await self._landlord.create(name)
@@ -245,6 +247,8 @@ class RentedServer:
                 return found[0]
             if self._clock() >= until or self._is_closing:
                 # Should it show after all, whoever comes next takes it up, or `tend` ends it.
+                if error.error is errors.NAME_TAKEN:
+                    self._taken.append(name)
                 raise errors.SERVER_NOT_UP(f"{name} was not rented: {error}")
             await self._sleep(self._patience.poll)
 
