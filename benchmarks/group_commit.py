@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from oracle.core.lifecycle import State
 from oracle.store import requests
+from oracle.store.changes import Sighted
 from oracle.store.engine import Store, upgrade
 from oracle.store.requests import RequestRow
 
@@ -98,23 +99,25 @@ def hold(conn: Connection, prefix: str, rows: int) -> list[RequestRow]:
     for number in range(rows):
         requests.see(
             conn,
-            operator="operator",
-            address=f"{prefix}-{number}",
-            created_slot=1,
-            queue="queue",
-            requester="requester",
-            refund_to="payer",
-            model="model",
-            fee_lamports=5_000_000,
-            deadline_slot=1_000,
-            claim_required=False,
-            retention_slots=50,
-            account=bytes(600),
-            chain_status=0,
-            chain_slot=1,
-            now_ms=NOW_MS,
-            seen_by="scan",
-            state=State.ADMITTED,
+            Sighted(
+                operator="operator",
+                address=f"{prefix}-{number}",
+                created_slot=1,
+                queue="queue",
+                requester="requester",
+                refund_to="payer",
+                model="model",
+                fee_lamports=5_000_000,
+                deadline_slot=1_000,
+                claim_required=False,
+                retention_slots=50,
+                account=bytes(600),
+                chain_status=0,
+                chain_slot=1,
+                now_ms=NOW_MS,
+                seen_by="scan",
+                state=State.ADMITTED,
+            ),
         )
     return requests.take(
         conn, [State.ADMITTED], operator="operator", owner="benchmark", now_ms=NOW_MS, lease_ms=60_000, limit=rows

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from solders.pubkey import Pubkey
+from sqlalchemy import Connection
 
 from oracle.chain.program.layout import decode_request
 from oracle.core import policy, routing
@@ -16,16 +19,14 @@ from oracle.core.routing import Route
 from oracle.pipeline import data, inputs, recorded, rehearsal
 from oracle.pipeline.context import Context
 from oracle.store import recordings, requests
-from oracle.store.rows import RequestRow
+from oracle.store.rows import RecordingRow, RequestRow
 
 STATES = (State.SEEN,)
 
 
 async def admit(context: Context, row: RequestRow) -> None:
     request = request_of(row)
-    open_of_requester, recording = await context.store.read(
-        lambda c: (requests.open_count_of(c, row.requester, row.operator), recordings.find(c, row.address))
-    )
+    open_of_requester, recording = await context.store.read_together(known_of_all, row)
     if recording is not None:
         await recorded.take(context, row, request, recording)
         return
@@ -36,6 +37,13 @@ async def admit(context: Context, row: RequestRow) -> None:
     if context.config.policy.simulate_before_buying:
         await rehearsal.rehearse(context, row)
     await context.move(row, State.ADMITTED)
+
+
+def known_of_all(c: Connection, rows: Sequence[RequestRow]) -> list[tuple[int, RecordingRow | None]]:
+    """Of each row, how many requests its requester has open, and the answer that waits for it."""
+    open_counts = requests.open_counts_of(c, {row.requester for row in rows}, rows[0].operator)
+    waiting = recordings.find_all(c, [row.address for row in rows])
+    return [(open_counts[row.requester], waiting.get(row.address)) for row in rows]
 
 
 async def content_to_judge(context: Context, request: Request) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -12,6 +13,7 @@ from oracle.core.lifecycle import State
 from oracle.core.request import Request
 from oracle.pipeline.context import Context
 from oracle.store import requests, results
+from oracle.store.changes import Move
 from oracle.store.rows import RequestRow
 
 
@@ -69,18 +71,24 @@ def receipt_of(
     )
 
 
-def keep(c: Connection, row: RequestRow, answer: Answer, receipt: bytes, *, now_ms: int, slot: int) -> None:
-    """Output, receipt and the new state of a held, running row: from here on nothing is bought for it."""
-    job_hash = receipts.job_hash(receipt).hex()
-    results.put_output(c, answer.sha256, answer.content, media_type=answer.media_type, now_ms=now_ms)
-    results.put_receipt(c, job_hash, receipt, request_id=row.id, now_ms=now_ms)
-    requests.move(
-        c,
-        row,
-        State.COMPUTED,
-        now_ms=now_ms,
-        slot=slot,
-        output_sha256=answer.sha256,
-        job_hash=job_hash,
-        completed_at=answer.completed_at,
-    )
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer to a held, running row."""
+
+    row: RequestRow
+    answer: Answer
+    receipt: bytes
+    now_ms: int
+    slot: int
+
+
+def keep_all(c: Connection, answers: Sequence[Kept]) -> None:
+    """Output, receipt and the new state of each row: from here on nothing is bought for it."""
+    moves = []
+    for this in answers:
+        answer, job_hash, now_ms = this.answer, receipts.job_hash(this.receipt).hex(), this.now_ms
+        results.put_output(c, answer.sha256, answer.content, media_type=answer.media_type, now_ms=now_ms)
+        results.put_receipt(c, job_hash, this.receipt, request_id=this.row.id, now_ms=now_ms)
+        hashes = {"output_sha256": answer.sha256, "job_hash": job_hash, "completed_at": answer.completed_at}
+        moves.append(Move(this.row, State.COMPUTED, now_ms, this.slot, columns=hashes))
+    requests.move_all(c, moves)

@@ -28,6 +28,7 @@ from oracle.pipeline.clock import Clock
 from oracle.pipeline.fees import Fees
 from oracle.pipeline.memo import Memo
 from oracle.store import requests
+from oracle.store.changes import Move
 from oracle.store.engine import Store
 from oracle.store.rows import RequestRow
 
@@ -41,8 +42,9 @@ class Bells:
     def __init__(self) -> None:
         self._events: dict[str, asyncio.Event] = {}
 
-    def ring(self, name: str) -> None:
-        self._event(name).set()
+    def ring(self, *names: str) -> None:
+        for name in names:
+            self._event(name).set()
 
     async def wait(self, name: str, seconds: float) -> None:
         """Until the bell rings, at most `seconds`."""
@@ -118,21 +120,36 @@ class Context:
     def lease_ms(self) -> int:
         return int(self.config.daemon.lease_seconds * 1000)
 
-    async def move(self, row: RequestRow, new: State, *, wake_in_seconds: float = 0.0, **details: Any) -> RequestRow:
+    async def move(
+        self,
+        row: RequestRow,
+        new: State,
+        *,
+        wake_in_seconds: float = 0.0,
+        code: str | None = None,
+        detail: str | None = None,
+        **columns: Any,
+    ) -> RequestRow:
         """Move a row that we hold, and wake the loop of its new state."""
         now_ms = self.clock.now_ms()
-        wake_at_ms = now_ms + int(wake_in_seconds * 1000)
-        moved = await self.store.write(
-            lambda c: requests.move(c, row, new, now_ms=now_ms, slot=self.slot(), wake_at_ms=wake_at_ms, **details)
+        move = Move(
+            row,
+            new,
+            now_ms,
+            slot=self.slot(),
+            code=code,
+            detail=detail,
+            wake_at_ms=now_ms + int(wake_in_seconds * 1000),
+            columns=columns,
         )
+        moved = await self.store.write_together(requests.move_all, move)
         self.bells.ring(new)
         return moved
 
     async def write(self, f: Callable[[Connection], Any], *bells: str) -> Any:
         """A durable write, and then the bells of those who wait for it."""
         result = await self.store.write(f)
-        for name in bells:
-            self.bells.ring(name)
+        self.bells.ring(*bells)
         return result
 
 

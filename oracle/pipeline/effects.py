@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection
@@ -15,6 +17,7 @@ from oracle.pipeline.context import Context
 from oracle.pipeline.errors import SETTLEMENT_OVERTAKEN
 from oracle.pipeline.transactions import MOST_PUBLISHED_BYTES, NO_DEADLINE
 from oracle.store import ledger, requests, results, settlements
+from oracle.store.changes import Fact
 from oracle.store.rows import RequestRow, SettlementRow
 from oracle.store.schema import LedgerKind, SettlementKind, SettlementState
 
@@ -25,41 +28,74 @@ _ENDS: Final = {
 }
 
 
-def landed(
-    c: Connection, context: Context, settlement: SettlementRow, *, slot: int, finalized: bool, now_ms: int
-) -> None:
-    """The instruction has taken effect at `slot`; until it is finalized a fork may still undo it."""
-    state = SettlementState.FINALIZED if finalized else SettlementState.LANDED
-    settlements.resolve(c, settlement.id, state, now_ms=now_ms)
-    row = request_of(c, settlement)
-    if settlement.kind in _ENDS:
-        end, status = _ENDS[settlement.kind]
-        requests.force(c, row.id, end, now_ms=now_ms, slot=slot, event=settlement.kind.value)
-        # Beside the move: it may have landed before, in another slot of another fork.
-        requests.amend(c, row.id, ended_slot=slot, chain_status=int(status))
-        if finalized:
-            finalize(c, settlement, row, now_ms=now_ms)
-    elif settlement.kind is SettlementKind.CLAIM:
-        dear = row.fee_lamports > context.config.policy.finalize_claims_above_lamports
-        if row.state is State.CLAIMING and (finalized or not dear):
-            claimed(c, row, slot=slot, now_ms=now_ms)
-    elif settlement.kind is SettlementKind.CLOSE and finalized:
-        requests.amend(c, row.id, closed=True)
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """An instruction that has taken effect at `slot`; until it is finalized a fork may still undo it."""
+
+    settlement: SettlementRow
+    slot: int
+    finalized: bool
+    now_ms: int
 
 
-def finalize(c: Connection, settlement: SettlementRow, row: RequestRow, *, now_ms: int) -> None:
-    requests.amend(c, row.id, end_finalized=True)
-    if settlement.kind is SettlementKind.RECORD:
-        ledger.book(
-            c,
-            LedgerKind.FEE_EARNED,
-            row.fee_lamports,
-            now_ms=now_ms,
-            request_id=row.id,
-            settlement_id=settlement.id,
-            requester=row.requester,
-        )
-        publish(c, settlement, row, now_ms=now_ms)
+def landed(c: Connection, context: Context, landings: Sequence[Landing]) -> None:
+    """Bring intents and their requests to where the chain has them, in the order given."""
+    together: dict[int, Landing] = {}
+    for this in landings:
+        if this.settlement.request_id in together:
+            # What the one does to the request decides what the other does, such as a claim and the record on it.
+            _landed_apart(c, context, list(together.values()))
+            together.clear()
+        together[this.settlement.request_id] = this
+    _landed_apart(c, context, list(together.values()))
+
+
+def _landed_apart(c: Connection, context: Context, landings: Sequence[Landing]) -> None:
+    """Landings of as many requests."""
+    for finalized, state in ((False, SettlementState.LANDED), (True, SettlementState.FINALIZED)):
+        if these := [this for this in landings if this.finalized is finalized]:
+            ids = [this.settlement.id for this in these]
+            settlements.resolve_all(c, ids, state, now_ms=these[0].now_ms)
+    rows = requests.by_ids(c, {this.settlement.request_id for this in landings})
+    settled = [this for this in landings if this.settlement.kind in _ENDS]
+    requests.force_all(c, [_fact(this) for this in settled])
+    # Beside the move: it may have landed before, in another slot of another fork.
+    requests.amend_all(c, {this.settlement.request_id: _end(this) for this in settled})
+    for this in landings:
+        row = rows[this.settlement.request_id]
+        match this.settlement.kind:
+            case SettlementKind.RECORD if this.finalized:
+                earned(c, this, row)
+                publish(c, this.settlement, row, now_ms=this.now_ms)
+            case SettlementKind.CLAIM:
+                dear = row.fee_lamports > context.config.policy.finalize_claims_above_lamports
+                if row.state is State.CLAIMING and (this.finalized or not dear):
+                    claimed(c, row, slot=this.slot, now_ms=this.now_ms)
+            case SettlementKind.CLOSE if this.finalized:
+                requests.amend(c, row.id, closed=True)
+
+
+def _fact(this: Landing) -> Fact:
+    end, _ = _ENDS[this.settlement.kind]
+    return Fact(this.settlement.request_id, end, this.now_ms, this.slot, event=this.settlement.kind.value)
+
+
+def _end(this: Landing) -> dict[str, int | bool]:
+    _, status = _ENDS[this.settlement.kind]
+    end: dict[str, int | bool] = {"ended_slot": this.slot, "chain_status": int(status)}
+    return end | ({"end_finalized": True} if this.finalized else {})
+
+
+def earned(c: Connection, this: Landing, row: RequestRow) -> None:
+    ledger.book(
+        c,
+        LedgerKind.FEE_EARNED,
+        row.fee_lamports,
+        now_ms=this.now_ms,
+        request_id=row.id,
+        settlement_id=this.settlement.id,
+        requester=row.requester,
+    )
 
 
 def publish(c: Connection, settlement: SettlementRow, row: RequestRow, *, now_ms: int) -> None:
@@ -150,7 +186,7 @@ def overtaken(
         open_after_all(c, row, header, slot=slot, now_ms=now_ms)
     elif ended(c, context, row, header, now_ms=now_ms) is State.SETTLED and settlement.kind is SettlementKind.RECORD:
         # It says what we meant to write, so an earlier signature of this intent wrote it.
-        landed(c, context, settlement, slot=header.settled_slot, finalized=True, now_ms=now_ms)
+        landed(c, context, [Landing(settlement, header.settled_slot, finalized=True, now_ms=now_ms)])
 
 
 def gone(c: Connection, row: RequestRow, *, slot: int, now_ms: int) -> None:
@@ -171,7 +207,8 @@ def gone(c: Connection, row: RequestRow, *, slot: int, now_ms: int) -> None:
 
 def ended(c: Connection, context: Context, row: RequestRow, header: Header, *, now_ms: int) -> State:
     """The end that a finalized read shows, whatever was seen of another fork before."""
-    intake.end(c, context, row.address, header, now_ms=now_ms)
+    fact = intake.ending(row, header, context.signer.public_key, now_ms=now_ms)
+    requests.force_all(c, [fact] if fact else [])
     facts = {"ended_slot": header.settled_slot, "chain_status": int(header.status), "end_finalized": True}
     return requests.amend(c, row.id, **facts).state
 

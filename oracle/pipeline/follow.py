@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -114,20 +115,43 @@ async def decided(context: Context, row: SignatureRow, status: SignatureStatus) 
 
 
 async def landed(context: Context, row: SignatureRow, slot: int, *, finalized: bool) -> None:
-    now_ms = context.clock.now_ms()
-    state = SignatureState.FINALIZED if finalized else SignatureState.CONFIRMED
+    this = Landed(context, row, slot, finalized, context.clock.now_ms())
+    log.info("settlement " + this.state, signature=row.signature, slot=slot)
+    await context.store.write_together(landed_all, this)
+    context.bells.ring(BELL, "ended", State.ADMITTED, State.COMPUTED, purchases.BELL)
 
-    def write(c: Connection) -> None:
-        if not is_open(c, row):
-            return
-        settlements.mark_signature(c, row.id, state, slot=slot, error=None)
-        for settlement in settlements.members(c, row.id):
-            effects.landed(c, context, settlement, slot=slot, finalized=finalized, now_ms=now_ms)
-        if finalized:
-            book_fee(c, row, now_ms)
 
-    log.info("settlement " + state, signature=row.signature, slot=slot)
-    await context.write(write, BELL, "ended", State.ADMITTED, State.COMPUTED, purchases.BELL)
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A signature that the cluster knows to have succeeded."""
+
+    context: Context
+    row: SignatureRow
+    slot: int
+    finalized: bool
+    now_ms: int
+
+    @property
+    def state(self) -> SignatureState:
+        return SignatureState.FINALIZED if self.finalized else SignatureState.CONFIRMED
+
+
+def landed_all(c: Connection, found: Sequence[Landed]) -> list[None]:
+    """Signatures whose fate is open still, and what their members have brought about."""
+    left = [this for this in found if is_open(c, this.row)]
+    for this in left:
+        settlements.mark_signature(c, this.row.id, this.state, slot=this.slot, error=None)
+        if this.finalized:
+            book_fee(c, this.row, this.now_ms)
+    members = settlements.members_of_all(c, [this.row.id for this in left])
+    landings = [
+        effects.Landing(member, this.slot, this.finalized, this.now_ms)
+        for this in left
+        for member in members[this.row.id]
+    ]
+    if left:
+        effects.landed(c, left[0].context, landings)
+    return [None] * len(found)
 
 
 async def undone(context: Context, row: SignatureRow) -> None:

@@ -6,7 +6,8 @@ The row is the memory (law 1): once `see` has committed, a request is followed t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 from solders.pubkey import Pubkey
@@ -20,6 +21,7 @@ from oracle.core.request import Header, Request, Status
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import ACCOUNT_MALFORMED, ENDED_BY_ANOTHER
 from oracle.store import journal, requests, settlements
+from oracle.store.changes import Fact, Sighted
 from oracle.store.rows import RequestRow
 
 log = structlog.get_logger(__name__)
@@ -63,77 +65,97 @@ async def take_in(context: Context, sighting: Sighting | Vanished) -> None:
     await seen(context, request, sighting)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one read of an account shows of a request."""
+
+    request: Request
+    sighting: Sighting
+    operator: Pubkey
+    now_ms: int
+
+    @property
+    def first(self) -> State:
+        """The state of a row that is new. What had ended before we first saw it is nobody's work, but is still closed
+        when due."""
+        return end_of(self.request.header.status, settled_by_us=False) or State.SEEN
+
+
 async def seen(context: Context, request: Request, sighting: Sighting) -> None:
-    header = request.header
-    now_ms = context.clock.now_ms()
-    # A request that had ended before we first saw it is nobody's work, but is still closed when due.
-    first = end_of(header.status, settled_by_us=False) or State.SEEN
-
-    def write(c: Connection) -> tuple[bool, RequestRow | None]:
-        new = requests.see(
-            c,
-            operator=context.operator,
-            address=str(request.address),
-            created_slot=header.created_slot,
-            queue=str(header.queue),
-            requester=str(header.requester),
-            refund_to=str(header.refund_to),
-            model=request.body.model,
-            fee_lamports=header.fee_lamports,
-            deadline_slot=header.deadline_slot,
-            claim_required=header.claim_required,
-            retention_slots=header.retention_slots,
-            account=sighting.data,
-            chain_status=int(header.status),
-            chain_slot=sighting.slot,
-            now_ms=now_ms,
-            seen_by=sighting.channel,
-            state=first,
-        )
-        if new and first is not State.SEEN:
-            row = requests.get(c, str(request.address), header.created_slot, context.operator)
-            assert row is not None
-            requests.amend(c, row.id, ended_slot=header.settled_slot)
-        ended = None if new else end(c, context, str(request.address), header, now_ms=now_ms)
-        return new, ended
-
-    new, ended = await context.store.write(write)
-    if new:
+    look = Look(request, sighting, context.signer.public_key, context.clock.now_ms())
+    is_new, ended = await context.store.write_together(write_all, look)
+    if is_new:
         log.info("request seen", request=str(request.address), model=request.body.model, by=sighting.channel)
-        context.bells.ring(first)
+        context.bells.ring(look.first)
     if ended is not None:
-        log.info("request ended", request=ended.address, state=ended.state)
+        log.info("request ended", request=str(request.address), state=ended)
         context.bells.ring("ended")
 
 
-def end(c: Connection, context: Context, address: str, header: Header, *, now_ms: int) -> RequestRow | None:
-    """Bring the row to the end that the account shows; None where it is open or was there already.
+def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, State | None]]:
+    """Of each look, whether its request is new, and the end to which it has brought a known one."""
+    new = requests.see_all(c, [sighted(look) for look in looks])
+    closing = [str(look.request.address) for look in looks if not look.request.header.status.is_open]
+    rows = requests.of_addresses(c, closing, str(looks[0].operator)) if closing else {}
+    ended_slots: dict[int, dict[str, int]] = {}
+    facts: list[Fact | None] = []
+    for look, is_new in zip(looks, new, strict=True):
+        header = look.request.header
+        row = rows.get((str(look.request.address), header.created_slot))
+        if is_new and row is not None:
+            ended_slots[row.id] = {"ended_slot": header.settled_slot}
+        facts.append(None if is_new or row is None else ending(row, header, look.operator, now_ms=look.now_ms))
+    requests.amend_all(c, ended_slots)
+    news = iter(requests.force_all(c, [fact for fact in facts if fact is not None]))
+    ends = [fact.new if fact is not None and next(news) else None for fact in facts]
+    return list(zip(new, ends, strict=True))
+
+
+def sighted(look: Look) -> Sighted:
+    request, header = look.request, look.request.header
+    return Sighted(
+        operator=str(look.operator),
+        address=str(request.address),
+        created_slot=header.created_slot,
+        queue=str(header.queue),
+        requester=str(header.requester),
+        refund_to=str(header.refund_to),
+        model=request.body.model,
+        fee_lamports=header.fee_lamports,
+        deadline_slot=header.deadline_slot,
+        claim_required=header.claim_required,
+        retention_slots=header.retention_slots,
+        account=look.sighting.data,
+        chain_status=int(header.status),
+        chain_slot=look.sighting.slot,
+        now_ms=look.now_ms,
+        seen_by=look.sighting.channel,
+        state=look.first,
+    )
+
+
+def ending(row: RequestRow, header: Header, operator: Pubkey, *, now_ms: int) -> Fact | None:
+    """The end that the account shows; None where it is open, or the row is there already.
 
     Fulfilled is ours only if it says what we meant to write: the same operator key can sit on two machines.
     """
-    row = requests.get(c, address, header.created_slot, context.operator)
-    if row is None or header.status.is_open:
-        return None
-    ours = header.operator == context.signer.public_key and (
+    ours = header.operator == operator and (
         header.status is not Status.FULFILLED
         or (header.output_hash.hex(), header.job_hash.hex()) == (row.output_sha256, row.job_hash)
     )
     state = end_of(header.status, settled_by_us=ours)
-    assert state is not None
-    if row.state == state:
+    if state is None or row.state == state:
         return None
     by_another = state in (State.CANCELLED, State.SUPERSEDED)
-    return requests.force(
-        c,
+    return Fact(
         row.id,
         state,
-        now_ms=now_ms,
-        slot=header.settled_slot,
-        event="ended",
+        now_ms,
+        header.settled_slot,
+        "ended",
         code=ENDED_BY_ANOTHER.code if by_another else None,
         detail=header.status.name.lower() if by_another else None,
-        ended_slot=header.settled_slot,
-        chain_status=int(header.status),
+        columns={"ended_slot": header.settled_slot, "chain_status": int(header.status)},
     )
 
 

@@ -30,11 +30,13 @@ from oracle.core.request import Reason
 from oracle.core.routing import is_same_model
 from oracle.pipeline import inputs, submit, worker
 from oracle.pipeline.admit import request_of
-from oracle.pipeline.answer import Answer, keep, receipt_of
+from oracle.pipeline.answer import Answer, Kept, keep_all, receipt_of
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import UNKNOWN_PROVIDER
 from oracle.store import attempts, requests
+from oracle.store.changes import Finish, Postponement
 from oracle.store.rows import AttemptRow, GatewayJobRow, RequestRow
+from oracle.store.schema import AttemptState
 
 log = structlog.get_logger(__name__)
 
@@ -172,7 +174,7 @@ def _is_overdue(context: Context, row: RequestRow, attempt: AttemptRow) -> bool:
 async def look_again(context: Context, row: RequestRow) -> None:
     now_ms = context.clock.now_ms()
     wake_at_ms = now_ms + int(context.config.daemon.poll_interval_seconds * 1000)
-    await context.store.write(lambda c: requests.postpone(c, row, now_ms=now_ms, wake_at_ms=wake_at_ms, count=False))
+    await context.store.write_together(requests.postpone_all, Postponement(row, now_ms, wake_at_ms, count=False))
 
 
 async def collect(context: Context, row: RequestRow, attempt: AttemptRow, output: Output) -> None:
@@ -196,18 +198,7 @@ async def collect(context: Context, row: RequestRow, attempt: AttemptRow, output
     )
     receipt = receipt_of(context, row, request, content, origin, answer)
 
-    def write(c: Connection) -> None:
-        attempts.finish(
-            c,
-            attempt.id,
-            "succeeded",
-            cost_lamports=output.cost_lamports,
-            error_code=None,
-            error_detail=None,
-            now_ms=now_ms,
-        )
-        keep(c, row, answer, receipt, now_ms=now_ms, slot=context.slot())
-
+    end = Finish(attempt.id, AttemptState.SUCCEEDED, output.cost_lamports, now_ms)
     log.info(
         "answer computed",
         provider=attempt.provider,
@@ -215,7 +206,14 @@ async def collect(context: Context, row: RequestRow, attempt: AttemptRow, output
         output_hash=answer.sha256,
         **({"output": output.content.decode(errors="replace")} if context.config.log.show_content else {}),
     )
-    await context.write(write, State.COMPUTED)
+    await context.store.write_together(collect_all, (end, Kept(row, answer, receipt, now_ms, context.slot())))
+    context.bells.ring(State.COMPUTED)
+
+
+def collect_all(c: Connection, collected: Sequence[tuple[Finish, Kept]]) -> list[None]:
+    attempts.finish_all(c, [end for end, _ in collected])
+    keep_all(c, [kept for _, kept in collected])
+    return [None] * len(collected)
 
 
 def unfit(context: Context, row: RequestRow, attempt: AttemptRow, output: Output) -> OracleError | None:

@@ -13,7 +13,7 @@ from oracle.core.lifecycle import State
 from oracle.core.policy import BODY_NOT_AUTHENTIC
 from oracle.core.request import Request
 from oracle.pipeline import inputs
-from oracle.pipeline.answer import Answer, keep, receipt_of
+from oracle.pipeline.answer import Answer, Kept, keep_all, receipt_of
 from oracle.pipeline.context import Context
 from oracle.store import requests
 from oracle.store.rows import RecordingRow, RequestRow
@@ -45,7 +45,7 @@ async def take(context: Context, row: RequestRow, request: Request, recording: R
         held = row
         for state in (State.ADMITTED, State.RUNNING) if row.state is State.SEEN else (State.RUNNING,):
             held = requests.move(c, held, state, now_ms=now_ms, slot=slot, detail=recording.call_id, keep_lease=True)
-        keep(c, held, answer, receipt, now_ms=now_ms, slot=slot)
+        keep_all(c, [Kept(held, answer, receipt, now_ms, slot)])
 
     log.info("answer of the gateway taken", call=recording.call_id, output_hash=answer.sha256)
     await context.write(write, State.COMPUTED)

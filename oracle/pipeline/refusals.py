@@ -66,7 +66,7 @@ async def refused(context: Context, member: Member, why: str) -> None:
         await held(
             context,
             settlement,
-            lambda c: effects.landed(c, context, settlement, slot=slot, finalized=True, now_ms=now_ms),
+            lambda c: effects.landed(c, context, [effects.Landing(settlement, slot, finalized=True, now_ms=now_ms)]),
         )
         context.bells.ring(State.ADMITTED)
     elif settlement.kind in ON_A_CLAIM and header is not None and header.claim_required and not is_claimed:

@@ -34,6 +34,7 @@ from oracle.pipeline.transactions import (
     unsigned,
 )
 from oracle.store import requests, settlements
+from oracle.store.changes import Intent, Move, Postponement
 from oracle.store.errors import LEASE_LOST, SIGNATURE_OPEN
 from oracle.store.rows import RequestRow, SettlementRow
 from oracle.store.schema import SettlementKind
@@ -77,24 +78,21 @@ async def intend(context: Context, row: RequestRow) -> None:
         kind = SettlementKind.REJECT
         args = {"reason": row.reject_reason}
 
-    def write(c: Connection) -> None:
-        if settlements.live_of(c, row.id) is not None:
-            # A claim that a fork took back, or an expiry: the answer waits until its fate is known.
-            wake_at_ms = now_ms + int(LIVE_ONE_SECONDS * 1000)
-            requests.postpone(c, row, now_ms=now_ms, wake_at_ms=wake_at_ms, count=False)
-            return
-        requests.move(c, row, State.SETTLING, now_ms=now_ms, slot=context.slot())
-        settlements.intend(
-            c,
-            request_id=row.id,
-            kind=kind,
-            args=args,
-            operator=str(context.signer.public_key),
-            deadline_slot=row.deadline_slot,
-            now_ms=now_ms,
-        )
+    operator = str(context.signer.public_key)
+    intent = Intent(row.id, kind, args, operator, row.deadline_slot, now_ms)
+    await context.store.write_together(intend_all, (Move(row, State.SETTLING, now_ms, context.slot()), intent))
 
-    await context.store.write(write)
+
+def intend_all(c: Connection, wanted: Sequence[tuple[Move, Intent]]) -> list[None]:
+    live = settlements.live_of_all(c, [move.row.id for move, _ in wanted])
+    # A claim that a fork took back, or an expiry: the answer waits until its fate is known.
+    waiting = [move for move, _ in wanted if move.row.id in live]
+    wait_ms = int(LIVE_ONE_SECONDS * 1000)
+    requests.postpone_all(c, [Postponement(m.row, m.now_ms, m.now_ms + wait_ms, count=False) for m in waiting])
+    free = [each for each in wanted if each[0].row.id not in live]
+    requests.move_all(c, [move for move, _ in free])
+    settlements.intend_all(c, [intent for _, intent in free])
+    return [None] * len(wanted)
 
 
 async def send(context: Context) -> None:

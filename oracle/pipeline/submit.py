@@ -7,6 +7,7 @@ whoever finds the attempt `intended` under a lapsed lease knows that the purchas
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from oracle.pipeline.admit import candidates_of, request_of, task_of
 from oracle.pipeline.context import Context, key_of
 from oracle.pipeline.errors import UNEXPECTED
 from oracle.store import attempts, recordings, requests, settlements
+from oracle.store.changes import Move, Postponement, Purchase, Started
 from oracle.store.rows import AttemptRow, RecordingRow, RequestRow
 from oracle.store.schema import AttemptState
 
@@ -91,41 +93,33 @@ async def intend(
     number = row.attempts_made + 1
     now_ms = context.clock.now_ms()
 
-    def write(c: Connection) -> tuple[RequestRow, AttemptRow] | RecordingRow:
-        if (recording := recordings.find(c, row.address)) is not None:
-            return recording
+    key = idempotency_key(row.operator, key_of(row), 0, number)
+    attempt = Purchase(row, 0, route.provider, route.model, key, quote.cost_lamports, now_ms, number)
+    label = f"{route.provider} {route.model}"
+    move = Move(row, State.RUNNING, now_ms, context.slot(), detail=label, keep_lease=True)
+    return await context.store.write_together(intend_all, (context, attempt, move))
+
+
+def intend_all(
+    c: Connection, wanted: Sequence[tuple[Context, Purchase, Move]]
+) -> list[tuple[RequestRow, AttemptRow] | RecordingRow]:
+    """Attempts that are about to be bought, within the budgets; where an answer of the gateway waits, that instead."""
+    waiting = recordings.find_all(c, [attempt.row.address for _, attempt, _ in wanted])
+    bought = [each for each in wanted if each[1].row.address not in waiting]
+    for context, attempt, _ in bought:
         budget.book(
             c,
             context,
-            quote.cost_lamports,
-            now_ms,
-            provider=route.provider,
-            requester=row.requester,
-            request_id=row.id,
+            attempt.quoted_lamports,
+            attempt.now_ms,
+            provider=attempt.provider,
+            requester=attempt.row.requester,
+            request_id=attempt.row.id,
         )
-        intended = attempts.intend(
-            c,
-            row,
-            lane=0,
-            number=number,
-            provider=route.provider,
-            model=route.model,
-            idempotency_key=idempotency_key(row.operator, key_of(row), 0, number),
-            quoted_lamports=quote.cost_lamports,
-            now_ms=now_ms,
-        )
-        moved = requests.move(
-            c,
-            row,
-            State.RUNNING,
-            now_ms=now_ms,
-            slot=context.slot(),
-            detail=f"{route.provider} {route.model}",
-            keep_lease=True,
-        )
-        return moved, intended
-
-    return await context.store.write(write)
+    intended = attempts.intend_all(c, [attempt for _, attempt, _ in bought])
+    moved = requests.move_all(c, [move for _, _, move in bought])
+    intents = iter(zip(moved, intended, strict=True))
+    return [waiting.get(attempt.row.address) or next(intents) for _, attempt, _ in wanted]
 
 
 async def purchase(context: Context, running: RequestRow, intended: AttemptRow, task: Task) -> None:
@@ -167,17 +161,14 @@ async def bought(
     cleans up needs the id to cancel what is being paid for."""
     now_ms = context.clock.now_ms()
     log.info("job bought", provider=attempt.provider, job=handle.job_id, attempt=attempt.number)
-    started = await context.store.write(
-        lambda c: attempts.started(c, attempt.id, handle.job_id, dict(handle.detail), now_ms)
-    )
-    if started.state is not AttemptState.RUNNING:
+    started = Started(attempt.id, handle.job_id, dict(handle.detail), now_ms)
+    if await context.store.write_together(attempts.started_all, started) is not AttemptState.RUNNING:
         # The attempt was given up while its call was under way: nobody waits for this job.
         await context.providers[attempt.provider].cancel(handle)
         return
     wake_at_ms = now_ms + (int(backoff_seconds(row.retries, context.clock.jitter()) * 1000) if is_repeat else 0)
-    await context.write(
-        lambda c: requests.postpone(c, row, now_ms=now_ms, wake_at_ms=wake_at_ms, count=is_repeat), State.RUNNING
-    )
+    await context.store.write_together(requests.postpone_all, Postponement(row, now_ms, wake_at_ms, count=is_repeat))
+    context.bells.ring(State.RUNNING)
 
 
 async def unknown(context: Context, row: RequestRow, attempt: AttemptRow, why: str) -> None:

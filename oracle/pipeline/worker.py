@@ -16,6 +16,7 @@ from oracle.pipeline.context import Context
 from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, UNEXPECTED
 from oracle.pipeline.notes import noted
 from oracle.store import requests
+from oracle.store.changes import Postponement
 from oracle.store.errors import ENGINE_TROUBLE, LEASE_LOST
 from oracle.store.rows import RequestRow
 
@@ -126,17 +127,8 @@ async def try_later(context: Context, row: RequestRow, error: OracleError, *, co
     wait = backoff_seconds(row.retries, context.clock.jitter(), told=error.retry_after_seconds)
     now_ms = context.clock.now_ms()
     log.info("will try again", code=error.code, detail=error.detail, in_seconds=round(wait, 2), state=row.state)
-    await context.store.write(
-        lambda c: requests.postpone(
-            c,
-            row,
-            now_ms=now_ms,
-            wake_at_ms=now_ms + int(wait * 1000),
-            code=error.code,
-            detail=error.detail,
-            count=count,
-        )
-    )
+    later = Postponement(row, now_ms, now_ms + int(wait * 1000), code=error.code, detail=error.detail, count=count)
+    await context.store.write_together(requests.postpone_all, later)
 
 
 async def give_up(context: Context, row: RequestRow, error: OracleError) -> None:

@@ -6,24 +6,24 @@ written whoever holds the request now: a job id that nobody recorded is money th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Text, bindparam, case, func, select, update
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy import BigInteger, Connection, Text, Update, bindparam, case, func, select, update
 
 from oracle.store import ledger as booking
 from oracle.store import requests
+from oracle.store.changes import Finish, Purchase, Started
 from oracle.store.errors import ATTEMPT_EXISTS, ROW_MISSING
 from oracle.store.rows import AttemptRow as AttemptRow
 from oracle.store.rows import RequestRow
 from oracle.store.schema import LIVE_ATTEMPT, AttemptState, LedgerKind, ledger
 from oracle.store.schema import attempts as t
-from oracle.store.sql import append, insert_new, is_one_of
+from oracle.store.sql import append, insert_all_new, is_one_of, update_each
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
-_FACT: Final = update(t).where(t.c.id == bindparam("wanted_id")).returning(t)
+_FACT: Final = update(t).where(t.c.id == bindparam("wanted_id"))
 _WAS_LIVE: Final = is_one_of(t.c.state, LIVE_ATTEMPT)
 _STARTED: Final = _FACT.values(
     state=case((_WAS_LIVE, AttemptState.RUNNING), else_=t.c.state),
@@ -40,6 +40,11 @@ _FINISHED: Final = _FACT.values(
     error_code=case((_WAS_LIVE, bindparam("code", type_=Text)), else_=t.c.error_code),
     error_detail=case((_WAS_LIVE, bindparam("detail", type_=Text)), else_=t.c.error_detail),
     cost_lamports=func.coalesce(bindparam("cost", type_=t.c.cost_lamports.type), t.c.cost_lamports),
+)
+
+
+_NOT_YET: Final[Mapping[str, Any]] = dict.fromkeys(
+    ("job_id", "job_detail", "cost_lamports", "error_code", "error_detail", "started_at_ms", "ended_at_ms")
 )
 
 
@@ -62,35 +67,47 @@ def intend(
     Raises ORC-STORE-016 where the request is not held, ORC-STORE-017 where the lane has a live attempt, or the number
     or the key was used before: nothing may be bought then.
     """
-    requests.count_attempt(conn, row)
-    attempt_id = insert_new(
-        conn,
-        t,
-        request_id=row.id,
-        lane=lane,
-        number=next_number(conn, row.id, lane) if number is None else number,
-        provider=provider,
-        model=model,
-        idempotency_key=idempotency_key,
-        state=AttemptState.INTENDED,
-        quoted_lamports=quoted_lamports,
-        intended_at_ms=now_ms,
-        wake_at_ms=now_ms,
-    )
-    if attempt_id is None:
-        raise ATTEMPT_EXISTS(f"request {row.key}, lane {lane}")
-    append(
-        conn,
-        ledger,
-        at_ms=now_ms,
-        request_id=row.id,
-        attempt_id=attempt_id,
-        kind=LedgerKind.JOB,
-        lamports=-quoted_lamports,
-        provider=provider,
-        requester=row.requester,
-    )
-    return get(conn, attempt_id)
+    purchase = Purchase(row, lane, provider, model, idempotency_key, quoted_lamports, now_ms, number)
+    return intend_all(conn, [purchase])[0]
+
+
+def intend_all(conn: Connection, purchases: Sequence[Purchase]) -> list[AttemptRow]:
+    """`intend` for many requests. Raises as it does, where it would for one of them."""
+    requests.count_attempts(conn, [this.row for this in purchases])
+    values: list[dict[str, Any]] = [
+        {
+            "request_id": this.row.id,
+            "lane": this.lane,
+            "number": next_number(conn, this.row.id, this.lane) if this.number is None else this.number,
+            "provider": this.provider,
+            "model": this.model,
+            "idempotency_key": this.idempotency_key,
+            "state": AttemptState.INTENDED,
+            "quoted_lamports": this.quoted_lamports,
+            "intended_at_ms": this.now_ms,
+            "wake_at_ms": this.now_ms,
+        }
+        for this in purchases
+    ]
+    ids = insert_all_new(conn, t, values, t.c.idempotency_key)
+    intended = []
+    for this, written in zip(purchases, values, strict=True):
+        attempt_id = ids.get(this.idempotency_key)
+        if attempt_id is None:
+            raise ATTEMPT_EXISTS(f"request {this.row.key}, lane {this.lane}")
+        append(
+            conn,
+            ledger,
+            at_ms=this.now_ms,
+            request_id=this.row.id,
+            attempt_id=attempt_id,
+            kind=LedgerKind.JOB,
+            lamports=-this.quoted_lamports,
+            provider=this.provider,
+            requester=this.row.requester,
+        )
+        intended.append(AttemptRow(id=attempt_id, **_NOT_YET, **written))
+    return intended
 
 
 def next_number(conn: Connection, request_id: int, lane: int) -> int:
@@ -103,8 +120,26 @@ def started(
     conn: Connection, attempt_id: int, job_id: str, job_detail: Mapping[str, Any] | None, now_ms: int
 ) -> AttemptRow:
     """The provider has the job. If the attempt has ended meanwhile, its state stays: the caller cancels the job."""
-    job = {"job_id": job_id, "job_detail": dict(job_detail or {})}
-    return _write(conn, _STARTED, attempt_id, at_ms=now_ms, wake_at_ms=now_ms, **job)
+    started_all(conn, [Started(attempt_id, job_id, job_detail, now_ms)])
+    return get(conn, attempt_id)
+
+
+def started_all(conn: Connection, jobs: Sequence[Started]) -> list[AttemptState]:
+    """`started` for many jobs: the state that each attempt is in now."""
+    values = [
+        {
+            "wanted_id": job.attempt_id,
+            "at_ms": job.now_ms,
+            "wake_at_ms": job.now_ms,
+            "job_id": job.job_id,
+            "job_detail": dict(job.job_detail or {}),
+        }
+        for job in jobs
+    ]
+    ids = [job.attempt_id for job in jobs]
+    _write_all(conn, _STARTED, values)
+    states = {row.id: row.state for row in conn.execute(select(t.c.id, t.c.state).where(t.c.id.in_(ids)))}
+    return [states[attempt_id] for attempt_id in ids]
 
 
 def unknown(
@@ -128,21 +163,29 @@ def finish(
 
     The first end stands: a second one only corrects the cost.
     """
-    new = AttemptState(state)
-    if new in LIVE_ATTEMPT:
-        raise ValueError(f"{new} is no end")
-    if cost_lamports is not None:
-        booking.correct(conn, cost_lamports, attempt_id=attempt_id)
-    return _write(
-        conn,
-        _FINISHED,
-        attempt_id,
-        end=new,
-        at_ms=now_ms,
-        code=error_code,
-        detail=error_detail,
-        cost=cost_lamports,
-    )
+    finish_all(conn, [Finish(attempt_id, AttemptState(state), cost_lamports, now_ms, error_code, error_detail)])
+    return get(conn, attempt_id)
+
+
+def finish_all(conn: Connection, ends: Sequence[Finish]) -> None:
+    """`finish` for many jobs."""
+    if live := [this.state for this in ends if this.state in LIVE_ATTEMPT]:
+        raise ValueError(f"{live[0]} is no end")
+    for this in ends:
+        if this.cost_lamports is not None:
+            booking.correct(conn, this.cost_lamports, attempt_id=this.attempt_id)
+    values = [
+        {
+            "wanted_id": this.attempt_id,
+            "end": this.state,
+            "at_ms": this.now_ms,
+            "code": this.error_code,
+            "detail": this.error_detail,
+            "cost": this.cost_lamports,
+        }
+        for this in ends
+    ]
+    _write_all(conn, _FINISHED, values)
 
 
 def postpone(conn: Connection, attempt_id: int, wake_at_ms: int) -> None:
@@ -220,8 +263,11 @@ def durations(conn: Connection, provider: str, model: str, limit: int = 100) -> 
     return [milliseconds / 1000 for milliseconds in conn.execute(query).scalars()]
 
 
-def _write(conn: Connection, statement: ReturningUpdate[Any], attempt_id: int, **values: Any) -> AttemptRow:
-    row = conn.execute(statement, {"wanted_id": attempt_id} | values).one_or_none()
-    if row is None:
-        raise ROW_MISSING(f"attempt {attempt_id}")
-    return AttemptRow(*row)
+def _write(conn: Connection, statement: Update, attempt_id: int, **values: Any) -> AttemptRow:
+    _write_all(conn, statement, [{"wanted_id": attempt_id} | values])
+    return get(conn, attempt_id)
+
+
+def _write_all(conn: Connection, statement: Update, values: Sequence[Mapping[str, Any]]) -> None:
+    if update_each(conn, statement, values) != len(values):
+        raise ROW_MISSING("attempt " + ", ".join(str(each["wanted_id"]) for each in values))

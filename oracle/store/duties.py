@@ -56,7 +56,8 @@ def closable(conn: Connection, *, operator: str, slot: int, limit: int) -> list[
 
 
 def unfinalized(conn: Connection, *, operator: str, limit: int) -> list[RequestRow]:
-    """Ended at `confirmed`, which a fork may still undo; oldest end first."""
+    """Ended at `confirmed`, which a fork may still undo, by no signature of ours that is followed to its fate: oldest
+    end first."""
     query = (
         select(requests)
         .where(
@@ -64,6 +65,7 @@ def unfinalized(conn: Connection, *, operator: str, limit: int) -> list[RequestR
             is_one_of(requests.c.state, ENDED),
             requests.c.end_finalized.is_(False),
             requests.c.closed.is_(False),
+            ~_is_under_way(),
         )
         .order_by(requests.c.ended_slot)
         .limit(limit)
@@ -95,6 +97,16 @@ def _has_live_settlement() -> ColumnElement[bool]:
         and_(
             settlements.c.request_id == requests.c.id,
             is_one_of(settlements.c.state, LIVE_SETTLEMENT),
+            settlements.c.kind != SettlementKind.PURCHASE,
+        )
+    )
+
+
+def _is_under_way() -> ColumnElement[bool]:
+    return exists().where(
+        and_(
+            settlements.c.request_id == requests.c.id,
+            is_one_of(settlements.c.state, (*LIVE_SETTLEMENT, SettlementState.LANDED)),
             settlements.c.kind != SettlementKind.PURCHASE,
         )
     )

@@ -35,8 +35,9 @@ from oracle.store.urls import is_sqlite, parse
 __all__ = ["Store", "upgrade"]
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
-_GROUP_LIMIT: Final = 256
+_GROUP_LIMIT: Final = 512
 
 # The engine's own trouble, not that of a member: running the members one by one would only meet it again and again.
 _NOBODYS_FAULT: Final = (LOCKED, CONNECTION_LOST, COMMIT_UNKNOWN, DAMAGED, CANNOT_OPEN)
@@ -61,9 +62,16 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    run: Callable[[Connection], Any]
+    work: Callable[[Connection, Sequence[Any]], Sequence[Any]]
+    item: Any
     done: asyncio.Future[Any]
     give_up_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    item: Any
+    done: asyncio.Future[Any]
 
 
 class Store:
@@ -78,6 +86,8 @@ class Store:
         self._patience_seconds = patience_seconds
         self._waiting: deque[_Write] = deque()
         self._committer: asyncio.Task[None] | None = None
+        self._questions: dict[Callable[..., Any], list[_Question]] = {}
+        self._answering: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @classmethod
@@ -107,6 +117,38 @@ class Store:
         with translated():
             return await self._backend.read(work)
 
+    async def read_together(self, work: Callable[[Connection, Sequence[Item]], Sequence[T]], item: Item) -> T:
+        """`read`, for many at once: `work` gets the items that gathered while it was under way, and answers each.
+
+        Name a function, not a lambda: the items of one function are gathered.
+        """
+        if self._closed:
+            raise CLOSED()
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        asked = self._questions.get(work)
+        if asked is None:
+            self._questions[work] = [_Question(item, done)]
+            task = asyncio.create_task(self._answer(work))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+        else:
+            asked.append(_Question(item, done))
+        return await done
+
+    async def _answer(self, work: Callable[[Connection, Sequence[Any]], Sequence[Any]]) -> None:
+        while asked := self._questions[work]:
+            self._questions[work] = []
+            items = [question.item for question in asked]
+            try:
+                answers = await self.read(lambda conn, items=items: work(conn, items))  # type: ignore[misc]
+            except Exception as error:
+                _fail(asked, error)
+                continue
+            for question, answer in zip(asked, answers, strict=True):
+                if not question.done.done():
+                    question.done.set_result(answer)
+        del self._questions[work]
+
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in the committer's transaction, together with others; return when its commit is durable.
 
@@ -116,11 +158,22 @@ class Store:
         Raises what `work` raises, or a code of ORC-STORE: nothing was written, except that after ORC-STORE-009
         nobody knows. A caller that is cancelled does not know either.
         """
+        return await self._hand_over(lambda conn, _: [work(conn)], None)
+
+    async def write_together(self, work: Callable[[Connection, Sequence[Item]], Sequence[T]], item: Item) -> T:
+        """`write`, for many at once: `work` gets the items of a group together, and returns a result for each.
+
+        So it can change many rows by one statement. Where it raises, the group is split as if each item were a `write`
+        of its own. Name a function, not a lambda: the items of one function are gathered.
+        """
+        return await self._hand_over(work, item)
+
+    async def _hand_over(self, work: Callable[[Connection, Sequence[Any]], Sequence[T]], item: Any) -> T:
         if self._closed:
             raise CLOSED()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        self._waiting.append(_Write(work, done, loop.time() + self._patience_seconds))
+        self._waiting.append(_Write(work, item, done, loop.time() + self._patience_seconds))
         if self._committer is None or self._committer.done():
             self._committer = asyncio.create_task(self._commit_what_gathers(), name="store-committer")
         return await done
@@ -181,12 +234,20 @@ class Store:
 
 
 def _run(conn: Connection, group: Sequence[_Write]) -> list[Any]:
+    """The results, in the order of the group; the works in the order in which each was first asked for."""
+    by_work: dict[Callable[..., Any], list[int]] = {}
+    for at, write in enumerate(group):
+        by_work.setdefault(write.work, []).append(at)
+    results: list[Any] = [None] * len(group)
     with sql.gathered(conn):
-        return [write.run(conn) for write in group]
+        for work, places in by_work.items():
+            for at, result in zip(places, work(conn, [group[at].item for at in places]), strict=True):
+                results[at] = result
+    return results
 
 
-def _fail(writes: Iterable[_Write], failure: Exception) -> None:
-    for index, write in enumerate(writes):
-        if not write.done.done():
+def _fail(waiters: Iterable[_Write | _Question], failure: Exception) -> None:
+    for index, waiter in enumerate(waiters):
+        if not waiter.done.done():
             # Each waiter needs its own: a raised exception collects the traceback of whoever raises it.
-            write.done.set_exception(failure if index == 0 else copy.copy(failure))
+            waiter.done.set_exception(failure if index == 0 else copy.copy(failure))

@@ -7,6 +7,7 @@ could be made a second time, and would be paid for a second time.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, update
@@ -82,6 +83,11 @@ def put(
 def find(conn: Connection, address: str) -> RecordingRow | None:
     row = conn.execute(_BY_ADDRESS, {"wanted_address": address}).one_or_none()
     return None if row is None else RecordingRow(*row)
+
+
+def find_all(conn: Connection, addresses: Collection[str]) -> dict[str, RecordingRow]:
+    """Those of the addresses that an answer is kept under."""
+    return {row.address: RecordingRow(*row) for row in conn.execute(select(t).where(t.c.address.in_(addresses)))}
 
 
 def has(conn: Connection, address: str) -> bool:

@@ -7,8 +7,8 @@ fact from the chain, so a worker that was stopped for an hour finds that its row
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any, Final
 
@@ -18,11 +18,12 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from oracle.core import lifecycle
 from oracle.core.lifecycle import ENDED, State
 from oracle.store import journal
+from oracle.store.changes import Fact, Move, Postponement, Sighted
 from oracle.store.errors import LEASE_LOST, ROW_MISSING
 from oracle.store.rows import KnownRow as KnownRow
 from oracle.store.rows import RequestRow as RequestRow
 from oracle.store.schema import requests as t
-from oracle.store.sql import insert_new, is_one_of
+from oracle.store.sql import insert_all_new, is_one_of, update_each
 
 # Named one by one, for an index finds what is in a list and not what is absent from one.
 OPEN: Final = frozenset(State) - ENDED
@@ -39,8 +40,7 @@ _BY_KEY: Final = select(t).where(
     t.c.created_slot == bindparam("wanted_slot"),
     t.c.operator == bindparam("wanted_operator"),
 )
-_STATE_LOCKED: Final = select(t.c.state).where(t.c.id == bindparam("wanted_id")).with_for_update()
-_FACT: Final = update(t).where(t.c.id == bindparam("wanted_id")).returning(t)
+_FACT: Final = update(t).where(t.c.id == bindparam("wanted_id"))
 _FENCED_FACT: Final = _FACT.values(fence=t.c.fence + 1)
 _HELD: Final = update(t).where(
     t.c.id == bindparam("held_id"),
@@ -76,67 +76,62 @@ _SEEN_AGAIN: Final = (
 )
 
 
-def see(
-    conn: Connection,
-    *,
-    operator: str,
-    address: str,
-    created_slot: int,
-    queue: str,
-    requester: str,
-    refund_to: str,
-    model: str,
-    fee_lamports: int,
-    deadline_slot: int,
-    claim_required: bool,
-    retention_slots: int,
-    account: bytes,
-    chain_status: int,
-    chain_slot: int,
-    now_ms: int,
-    seen_by: str,
-    state: State = State.SEEN,
-    code: str | None = None,
-    detail: Any = None,
-) -> bool:
+_SIGHTED: Final = tuple(field.name for field in fields(Sighted) if field.name in t.c)
+
+
+def see(conn: Connection, sighted: Sighted) -> bool:
     """Make sure that the operator has a row for the request; True where it is new.
 
     A known one learns the status and slot of a newer read, and becomes due where the status differs: its loop looks
     at the chain again.
     """
-    request_id = insert_new(
-        conn,
-        t,
-        operator=operator,
-        address=address,
-        created_slot=created_slot,
-        queue=queue,
-        requester=requester,
-        refund_to=refund_to,
-        model=model,
-        fee_lamports=fee_lamports,
-        deadline_slot=deadline_slot,
-        claim_required=claim_required,
-        retention_slots=retention_slots,
-        account=account,
-        state=state,
-        state_since_ms=now_ms,
-        wake_at_ms=now_ms,
-        error_code=code,
-        error_detail=_text(detail),
-        chain_status=chain_status,
-        chain_slot=chain_slot,
-        seen_at_ms=now_ms,
-        seen_by=seen_by,
-    )
-    if request_id is not None:
-        journal.note(
-            conn, request_id, "seen", now_ms=now_ms, slot=chain_slot, new_state=state, code=code, detail=detail
-        )
-        return True
-    again = {"seen_address": address, "seen_created_slot": created_slot, "seen_operator": operator}
-    conn.execute(_SEEN_AGAIN, again | {"seen_slot": chain_slot, "seen_status": chain_status, "seen_at": now_ms})
-    return False
+    return see_all(conn, [sighted])[0]
+
+
+def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[bool]:
+    """`see` for many, of which several may be of one request."""
+    rows = [_first_row(sighted) for sighted in sightings]
+    ids = insert_all_new(conn, t, rows, t.c.operator, t.c.address, t.c.created_slot)
+    new, again = [], []
+    for sighted in sightings:
+        request_id = ids.pop((sighted.operator, sighted.address, sighted.created_slot), None)
+        new.append(request_id is not None)
+        if request_id is None:
+            again.append(
+                {
+                    "seen_operator": sighted.operator,
+                    "seen_address": sighted.address,
+                    "seen_created_slot": sighted.created_slot,
+                    "seen_slot": sighted.chain_slot,
+                    "seen_status": sighted.chain_status,
+                    "seen_at": sighted.now_ms,
+                }
+            )
+        else:
+            journal.note(
+                conn,
+                request_id,
+                "seen",
+                now_ms=sighted.now_ms,
+                slot=sighted.chain_slot,
+                new_state=sighted.state,
+                code=sighted.code,
+                detail=sighted.detail,
+            )
+    if again:
+        conn.execute(_SEEN_AGAIN, again)
+    return new
+
+
+def _first_row(sighted: Sighted) -> dict[str, Any]:
+    values = {field: getattr(sighted, field) for field in _SIGHTED}
+    return values | {
+        "state_since_ms": sighted.now_ms,
+        "wake_at_ms": sighted.now_ms,
+        "seen_at_ms": sighted.now_ms,
+        "error_code": sighted.code,
+        "error_detail": _text(sighted.detail),
+    }
 
 
 def take(
@@ -201,19 +196,29 @@ def move(
 
     Raises ORC-CORE-001 where the lifecycle does not connect the states, ORC-STORE-016 where the row is not held.
     """
-    lifecycle.check(row.state, new)
-    written: dict[str, Any] = {
-        "state": new,
-        "state_since_ms": now_ms,
-        "retries": 0,
-        **_last_error(code, detail),
-        **({} if keep_lease else _RELEASED),
-        **columns,
-    }
-    due_at_ms = now_ms if wake_at_ms is None else wake_at_ms
-    _write_and_wake(conn, row, written, now_ms=now_ms, due_at_ms=due_at_ms)
-    _note_move(conn, row.id, row.state, new, now_ms=now_ms, slot=slot, event=event, code=code, detail=detail)
-    return replace(row, wake_at_ms=due_at_ms, **written)
+    return move_all(conn, [Move(row, new, now_ms, slot, event, code, detail, wake_at_ms, keep_lease, columns)])[0]
+
+
+def move_all(conn: Connection, moves: Sequence[Move]) -> list[RequestRow]:
+    """`move` for many rows. Raises as it does, where it would for one of them."""
+    values, moved = [], []
+    for this in moves:
+        lifecycle.check(this.row.state, this.new)
+        written: dict[str, Any] = {
+            "state": this.new,
+            "state_since_ms": this.now_ms,
+            "retries": 0,
+            **_last_error(this.code, this.detail),
+            **({} if this.keep_lease else _RELEASED),
+            **this.columns,
+        }
+        due_at_ms = this.now_ms if this.wake_at_ms is None else this.wake_at_ms
+        values.append(_woken(this.row, written, now_ms=this.now_ms, due_at_ms=due_at_ms))
+        moved.append(replace(this.row, wake_at_ms=due_at_ms, **written))
+    _write_held(conn, _HELD_AND_WOKEN, [this.row for this in moves], values)
+    for this in moves:
+        _note_move(conn, this.row.id, this.row.state, this)
+    return moved
 
 
 def postpone(
@@ -233,21 +238,34 @@ def postpone(
 
     Raises ORC-STORE-016 where the row is not held.
     """
-    retries = row.retries + (1 if count else 0)
-    written = {"retries": retries, **_last_error(code, detail), **_RELEASED, **columns}
-    _write_and_wake(conn, row, written, now_ms=now_ms, due_at_ms=wake_at_ms)
-    if code is not None and (code != row.error_code or row.retries == 0):
-        journal.note(conn, row.id, "postponed", now_ms=now_ms, old_state=row.state, code=code, detail=detail)
+    postpone_all(conn, [Postponement(row, now_ms, wake_at_ms, code, detail, count, columns)])
+
+
+def postpone_all(conn: Connection, postponements: Sequence[Postponement]) -> list[None]:
+    """`postpone` for many rows. Raises as it does, where it would for one of them."""
+    values = []
+    for this in postponements:
+        retries = this.row.retries + (1 if this.count else 0)
+        written = {"retries": retries, **_last_error(this.code, this.detail), **_RELEASED, **this.columns}
+        values.append(_woken(this.row, written, now_ms=this.now_ms, due_at_ms=this.wake_at_ms))
+    _write_held(conn, _HELD_AND_WOKEN, [this.row for this in postponements], values)
+    for this in postponements:
+        row, code = this.row, this.code
+        if code is not None and (code != row.error_code or row.retries == 0):
+            journal.note(
+                conn, row.id, "postponed", now_ms=this.now_ms, old_state=row.state, code=code, detail=this.detail
+            )
+    return [None] * len(postponements)
 
 
 def release(conn: Connection, row: RequestRow) -> None:
     """Give a held row back, due as before. Raises ORC-STORE-016 where it is not held."""
-    _write(conn, _HELD, row, **_RELEASED)
+    _write_held(conn, _HELD, [row], [_RELEASED])
 
 
 def renew(conn: Connection, row: RequestRow, now_ms: int, lease_ms: int) -> RequestRow:
     """Hold a row for longer. Raises ORC-STORE-016 where it is not held."""
-    _write(conn, _HELD, row, lease_until_ms=now_ms + lease_ms)
+    _write_held(conn, _HELD, [row], [{"lease_until_ms": now_ms + lease_ms}])
     return replace(row, lease_until_ms=now_ms + lease_ms)
 
 
@@ -268,25 +286,40 @@ def force(
 
     Raises ORC-CORE-001 where the lifecycle does not connect the states.
     """
-    # Locked as it is read: another daemon may be writing the same fact.
-    old = conn.execute(_STATE_LOCKED, {"wanted_id": request_id}).scalar()
-    if old is None:
-        raise ROW_MISSING(f"request {request_id}")
-    if old == new:
-        return None
-    lifecycle.check(old, new)
-    values = {
-        "state": new,
-        "state_since_ms": now_ms,
-        "wake_at_ms": now_ms if wake_at_ms is None else wake_at_ms,
-        "retries": 0,
-        **_last_error(code, detail),
-        **_RELEASED,
-        **columns,
-    }
-    row = conn.execute(_FENCED_FACT, {"wanted_id": request_id} | values).one()
-    _note_move(conn, request_id, old, new, now_ms=now_ms, slot=slot, event=event, code=code, detail=detail)
-    return RequestRow(*row)
+    fact = Fact(request_id, new, now_ms, slot, event, code, detail, wake_at_ms, columns)
+    return by_id(conn, request_id) if force_all(conn, [fact])[0] else None
+
+
+def force_all(conn: Connection, facts: Sequence[Fact]) -> list[bool]:
+    """`force` for many facts, in their order; whether each was news to its row. Raises as it does."""
+    # Locked as they are read: another daemon may be writing the same facts.
+    query = select(t.c.id, t.c.state).where(t.c.id.in_({fact.request_id for fact in facts})).with_for_update()
+    states = {row.id: row.state for row in conn.execute(query)}
+    news, values = [], []
+    for fact in facts:
+        old = states.get(fact.request_id)
+        if old is None:
+            raise ROW_MISSING(f"request {fact.request_id}")
+        news.append(old != fact.new)
+        if old == fact.new:
+            continue
+        lifecycle.check(old, fact.new)
+        states[fact.request_id] = fact.new
+        values.append(
+            {
+                "wanted_id": fact.request_id,
+                "state": fact.new,
+                "state_since_ms": fact.now_ms,
+                "wake_at_ms": fact.now_ms if fact.wake_at_ms is None else fact.wake_at_ms,
+                "retries": 0,
+                **_last_error(fact.code, fact.detail),
+                **_RELEASED,
+                **fact.columns,
+            }
+        )
+        _note_move(conn, fact.request_id, old, fact)
+    update_each(conn, _FENCED_FACT, values)
+    return news
 
 
 def adopt(conn: Connection, operator: str) -> int:
@@ -296,24 +329,39 @@ def adopt(conn: Connection, operator: str) -> int:
 
 def amend(conn: Connection, request_id: int, **columns: Any) -> RequestRow:
     """Write a fact beside the state, such as `closed`, without a lease and whoever holds the row."""
-    if protected := _GUARDED & columns.keys():
-        raise ValueError(f"{', '.join(sorted(protected))}: only a move, a lease or a fact of the chain may change it")
-    row = conn.execute(_FACT, {"wanted_id": request_id} | columns).one_or_none()
-    if row is None:
-        raise ROW_MISSING(f"request {request_id}")
-    return RequestRow(*row)
+    amend_all(conn, {request_id: columns})
+    row = by_id(conn, request_id)
+    assert row is not None
+    return row
 
 
-def count_attempt(conn: Connection, row: RequestRow) -> None:
-    """Add to the attempts of a held row, and keep it from being taken by another until this transaction ends.
+def amend_all(conn: Connection, columns_by_id: Mapping[int, Mapping[str, Any]]) -> None:
+    """`amend` for many rows."""
+    for columns in columns_by_id.values():
+        if protected := _GUARDED & columns.keys():
+            names = ", ".join(sorted(protected))
+            raise ValueError(f"{names}: only a move, a lease or a fact of the chain may change it")
+    values = [{"wanted_id": request_id} | dict(columns) for request_id, columns in columns_by_id.items()]
+    if update_each(conn, _FACT, values) != len(values):
+        raise ROW_MISSING(f"request {', '.join(map(str, columns_by_id))}")
 
-    Raises ORC-STORE-016 where it is not held.
+
+def count_attempts(conn: Connection, rows: Sequence[RequestRow]) -> None:
+    """Add to the attempts of held rows, and keep them from being taken by another until this transaction ends.
+
+    Raises ORC-STORE-016 where one is not held.
     """
-    _write(conn, _HELD_AND_COUNTED, row)
+    _write_held(conn, _HELD_AND_COUNTED, rows, [{}] * len(rows))
 
 
 def get(conn: Connection, address: str, created_slot: int, operator: str) -> RequestRow | None:
     return _one(conn, _BY_KEY, wanted_address=address, wanted_slot=created_slot, wanted_operator=operator)
+
+
+def of_addresses(conn: Connection, addresses: Collection[str], operator: str) -> dict[tuple[str, int], RequestRow]:
+    """Every request of these addresses that an operator knows, by address and created slot."""
+    query = select(t).where(t.c.address.in_(set(addresses)), t.c.operator == operator)
+    return {(row.address, row.created_slot): RequestRow(*row) for row in conn.execute(query)}
 
 
 def latest(conn: Connection, address: str) -> RequestRow | None:
@@ -396,10 +444,13 @@ def counts(conn: Connection) -> dict[State, int]:
     return {state: found.get(state, 0) for state in State}
 
 
-def open_count_of(conn: Connection, requester: str, operator: str) -> int:
-    """How many requests of a requester have not ended, as an operator knows them."""
-    of_both = t.c.requester == requester, t.c.operator == operator
-    return conn.execute(select(func.count()).where(*of_both, t.c.state.in_(OPEN))).scalar_one()
+def open_counts_of(conn: Connection, requesters: Collection[str], operator: str) -> dict[str, int]:
+    """How many requests of each requester have not ended, as an operator knows them."""
+    query = select(t.c.requester, func.count().label("n")).where(
+        t.c.requester.in_(set(requesters)), t.c.operator == operator, is_one_of(t.c.state, OPEN)
+    )
+    found = {row.requester: row.n for row in conn.execute(query.group_by(t.c.requester))}
+    return {requester: found.get(requester, 0) for requester in requesters}
 
 
 def next_wake_ms(conn: Connection, states: Collection[State], operator: str) -> int | None:
@@ -419,45 +470,39 @@ def _one(conn: Connection, query: Select[Any], **wanted: Any) -> RequestRow | No
     return None if row is None else RequestRow(*row)
 
 
-def _write_and_wake(conn: Connection, row: RequestRow, columns: dict[str, Any], *, now_ms: int, due_at_ms: int) -> None:
-    seen = {"held_chain_status": row.chain_status, "moved_at_ms": now_ms, "due_at_ms": due_at_ms}
-    _write(conn, _HELD_AND_WOKEN, row, **seen, **columns)
+def _woken(row: RequestRow, columns: dict[str, Any], *, now_ms: int, due_at_ms: int) -> dict[str, Any]:
+    return {"held_chain_status": row.chain_status, "moved_at_ms": now_ms, "due_at_ms": due_at_ms, **columns}
 
 
-def _write(conn: Connection, statement: Update, row: RequestRow, **values: Any) -> None:
-    if row.lease_owner is None:
-        raise LEASE_LOST(f"request {row.key} was not taken")
-    held = {"held_id": row.id, "held_fence": row.fence, "held_by": row.lease_owner, "held_state": row.state}
-    if conn.execute(statement, held | values).rowcount != 1:
-        raise LEASE_LOST(f"request {row.key}, fence {row.fence}")
+def _write_held(
+    conn: Connection, statement: Update, rows: Sequence[RequestRow], values: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write each row's values. Where one of several is held no more, nobody says which: the group is split then."""
+    held = []
+    for row, written in zip(rows, values, strict=True):
+        if row.lease_owner is None:
+            raise LEASE_LOST(f"request {row.key} was not taken")
+        ours = {"held_id": row.id, "held_fence": row.fence, "held_by": row.lease_owner, "held_state": row.state}
+        held.append({**ours, **written})
+    if update_each(conn, statement, held) != len(rows):
+        raise LEASE_LOST(", ".join(f"request {row.key}, fence {row.fence}" for row in rows[:3]))
 
 
 def _last_error(code: str | None, detail: Any) -> dict[str, Any]:
     return {} if code is None else {"error_code": code, "error_detail": _text(detail)}
 
 
-def _note_move(
-    conn: Connection,
-    request_id: int,
-    old: State,
-    new: State,
-    *,
-    now_ms: int,
-    slot: int | None,
-    event: str | None,
-    code: str | None,
-    detail: Any,
-) -> None:
+def _note_move(conn: Connection, request_id: int, old: State, this: Move | Fact) -> None:
     journal.note(
         conn,
         request_id,
-        event or new,
-        now_ms=now_ms,
-        slot=slot,
+        this.event or this.new,
+        now_ms=this.now_ms,
+        slot=this.slot,
         old_state=old,
-        new_state=new,
-        code=code,
-        detail=detail,
+        new_state=this.new,
+        code=this.code,
+        detail=this.detail,
     )
 
 

@@ -6,7 +6,7 @@ an effect while an earlier one may still land, whoever asks and whatever it beli
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from oracle.core.settlement import DEAD, SignatureState
+from oracle.store.changes import Intent
 from oracle.store.errors import LEASE_LOST, ROW_MISSING, SETTLEMENT_EXISTS, SIGNATURE_OPEN
 from oracle.store.rows import SettlementRow as SettlementRow
 from oracle.store.rows import SignatureRow as SignatureRow
@@ -34,7 +35,7 @@ from oracle.store.schema import LIVE_SETTLEMENT, SettlementKind, SettlementState
 from oracle.store.schema import settlements as t
 from oracle.store.schema import signature_members as m
 from oracle.store.schema import signatures as s
-from oracle.store.sql import insert_new, is_one_of
+from oracle.store.sql import insert_all_new, is_one_of, update_each
 
 OPEN_SIGNATURE: Final = (SignatureState.SIGNED, SignatureState.SENT, SignatureState.CONFIRMED)
 
@@ -82,7 +83,6 @@ _BECOME_SENT: Final = (
         t.c.lease_owner.is_not(None),
     )
     .values(state=SettlementState.SENT, lease_owner=None, lease_until_ms=None)
-    .returning(t)
 )
 _NEW: Final = bindparam("new", type_=t.c.state.type)
 _DECIDED: Final = (
@@ -92,7 +92,6 @@ _DECIDED: Final = (
         or_(t.c.state != SettlementState.FINALIZED, _NEW == SettlementState.FINALIZED),
     )
     .values(state=_NEW, lease_owner=None, lease_until_ms=None, fence=t.c.fence + 1)
-    .returning(t)
 )
 _REOPENED: Final = (
     update(t)
@@ -117,22 +116,35 @@ def intend(
 
     Raises ORC-STORE-018 where the request (or, for a purchase, the attempt) has a live one.
     """
-    settlement_id = insert_new(
-        conn,
-        t,
-        request_id=request_id,
-        attempt_id=attempt_id,
-        operator=operator,
-        kind=kind,
-        args=dict(args),
-        deadline_slot=deadline_slot,
-        state=SettlementState.PENDING,
-        created_at_ms=now_ms,
-        wake_at_ms=now_ms,
-    )
-    if settlement_id is None:
-        raise SETTLEMENT_EXISTS(f"request {request_id}, {kind}")
-    return get(conn, settlement_id)
+    intent = Intent(request_id, kind, args, operator, deadline_slot, now_ms, attempt_id)
+    return get(conn, intend_all(conn, [intent])[0])
+
+
+def intend_all(conn: Connection, intents: Sequence[Intent]) -> list[int]:
+    """`intend` for many requests, or attempts: the ids. Raises as it does, where it would for one of them."""
+    values = [
+        {
+            "request_id": this.request_id,
+            "attempt_id": this.attempt_id,
+            "operator": this.operator,
+            "kind": this.kind,
+            "args": dict(this.args),
+            "deadline_slot": this.deadline_slot,
+            "state": SettlementState.PENDING,
+            "created_at_ms": this.now_ms,
+            "wake_at_ms": this.now_ms,
+        }
+        for this in intents
+    ]
+    ids = insert_all_new(conn, t, values, t.c.request_id, t.c.attempt_id)
+    written = []
+    for this in intents:
+        # Taken out: of two intents for one request the second has not gone in.
+        settlement_id = ids.pop((this.request_id, this.attempt_id), None)
+        if settlement_id is None:
+            raise SETTLEMENT_EXISTS(f"request {this.request_id}, {this.kind}")
+        written.append(settlement_id)
+    return written
 
 
 def take_pending(
@@ -192,9 +204,8 @@ def record_signature(
     Raises ORC-STORE-016 where a member is not pending under that fence any more, ORC-STORE-019 where an earlier
     signature for the same effect is not dead. The transaction must not be sent then.
     """
-    for settlement_id in settlement_ids:
-        # First, for it locks the row: two daemons that sign for one intent meet here, and the second finds it sent.
-        _assert_earlier_are_dead(conn, _become_sent(conn, settlement_id, fences[settlement_id]))
+    # First, for it locks the rows: two daemons that sign for one intent meet here, and the second finds it sent.
+    _assert_earlier_are_dead(conn, _become_sent(conn, settlement_ids, fences))
     values = {
         "signature": signature,
         "wire": wire,
@@ -252,10 +263,27 @@ def resolve(
 
     Raises ORC-STORE-020 where it was finalized as something else.
     """
+    resolve_all(conn, [settlement_id], state, now_ms=now_ms, code=code, detail=detail)
+    return get(conn, settlement_id)
+
+
+def resolve_all(
+    conn: Connection,
+    settlement_ids: Sequence[int],
+    state: str,
+    *,
+    now_ms: int,
+    code: str | None = None,
+    detail: str | None = None,
+) -> None:
+    """`resolve` for many intents that end alike."""
     new = SettlementState(state)
     if new in LIVE_SETTLEMENT:
         raise ValueError(f"{new} is no end")
-    return _write(conn, _DECIDED, settlement_id, new=new, error_code=code, error_detail=detail, wake_at_ms=now_ms)
+    written = {"new": new, "error_code": code, "error_detail": detail, "wake_at_ms": now_ms}
+    values = [{"wanted_id": settlement_id, **written} for settlement_id in settlement_ids]
+    if update_each(conn, _DECIDED, values) != len(values):
+        raise ROW_MISSING(f"settlement {', '.join(map(str, settlement_ids))} as it was")
 
 
 def reopen(conn: Connection, settlement_id: int, *, now_ms: int) -> SettlementRow:
@@ -326,6 +354,14 @@ def live_of(conn: Connection, request_id: int) -> SettlementRow | None:
     return _live(conn, _LIVE_OF_REQUEST, request_id)
 
 
+def live_of_all(conn: Connection, request_ids: Collection[int]) -> set[int]:
+    """Those of the requests that have a pending or sent intent; purchases do not count."""
+    query = select(t.c.request_id).where(
+        is_one_of(t.c.state, LIVE_SETTLEMENT), t.c.request_id.in_(request_ids), t.c.kind != SettlementKind.PURCHASE
+    )
+    return set(conn.execute(query).scalars())
+
+
 def is_under_way(conn: Connection, request_id: int) -> bool:
     """Whether an intent of a request is live, or has landed and may still be undone; purchases do not count."""
     query = select(t.c.id).where(
@@ -360,6 +396,20 @@ def members(conn: Connection, signature_id: int) -> list[SettlementRow]:
     return [SettlementRow(*row) for row in conn.execute(_MEMBERS, {"wanted_id": signature_id})]
 
 
+def members_of_all(conn: Connection, signature_ids: Collection[int]) -> dict[int, list[SettlementRow]]:
+    """`members` of many transactions."""
+    query = (
+        select(m.c.signature_id, t)
+        .join(m, m.c.settlement_id == t.c.id)
+        .where(m.c.signature_id.in_(signature_ids))
+        .order_by(m.c.signature_id, m.c.position)
+    )
+    found: dict[int, list[SettlementRow]] = {signature_id: [] for signature_id in signature_ids}
+    for signature_id, *row in conn.execute(query):
+        found[signature_id].append(SettlementRow(*row))
+    return found
+
+
 def signatures_of(conn: Connection, settlement_id: int) -> list[SignatureRow]:
     """Every signature that was made for an intent, oldest first."""
     query = select(s).join(m, m.c.signature_id == s.c.id).where(m.c.settlement_id == settlement_id).order_by(s.c.id)
@@ -372,27 +422,31 @@ def next_wake_ms(conn: Connection) -> int | None:
     return conn.execute(select(func.min(free_at)).where(t.c.state == SettlementState.PENDING)).scalar()
 
 
-def _become_sent(conn: Connection, settlement_id: int, fence: int) -> SettlementRow:
-    became = conn.execute(_BECOME_SENT, {"held_id": settlement_id, "held_fence": fence}).one_or_none()
-    if became is None:
-        raise LEASE_LOST(f"settlement {settlement_id}, fence {fence}")
-    return SettlementRow(*became)
+def _become_sent(conn: Connection, settlement_ids: Sequence[int], fences: Mapping[int, int]) -> list[SettlementRow]:
+    held = [{"held_id": settlement_id, "held_fence": fences[settlement_id]} for settlement_id in settlement_ids]
+    if update_each(conn, _BECOME_SENT, held) != len(held):
+        raise LEASE_LOST(f"one of the settlements {', '.join(map(str, settlement_ids))}")
+    return [SettlementRow(*row) for row in conn.execute(select(t).where(t.c.id.in_(settlement_ids)))]
 
 
-def _assert_earlier_are_dead(conn: Connection, this: SettlementRow) -> None:
-    same = {"request_id": this.request_id, "attempt_id": this.attempt_id}
-    signature = conn.execute(_alive_for_the_same_effect(this.kind), same).scalar()
-    if signature is not None:
-        raise SIGNATURE_OPEN(f"settlement {this.id}: {signature}")
+def _assert_earlier_are_dead(conn: Connection, members: Sequence[SettlementRow]) -> None:
+    by_kind: dict[SettlementKind, list[SettlementRow]] = {}
+    for this in members:
+        by_kind.setdefault(this.kind, []).append(this)
+    for kind, these in by_kind.items():
+        effects = [this.attempt_id if kind == SettlementKind.PURCHASE else this.request_id for this in these]
+        signature = conn.execute(_alive_for_the_same_effect(kind), {"effects": effects}).scalar()
+        if signature is not None:
+            raise SIGNATURE_OPEN(f"settlement {', '.join(str(this.id) for this in these)}: {signature}")
 
 
 @cache
 def _alive_for_the_same_effect(kind: SettlementKind) -> Select[tuple[str]]:
     if kind == SettlementKind.PURCHASE:
-        same_effect = t.c.attempt_id == bindparam("attempt_id"), t.c.kind == SettlementKind.PURCHASE
+        same_effect = t.c.attempt_id.in_(bindparam("effects", expanding=True)), t.c.kind == SettlementKind.PURCHASE
     else:
         kinds = _SETTLING if kind in _SETTLING else (kind,)
-        same_effect = t.c.request_id == bindparam("request_id"), is_one_of(t.c.kind, kinds)
+        same_effect = t.c.request_id.in_(bindparam("effects", expanding=True)), is_one_of(t.c.kind, kinds)
     # A claim that has taken effect lapses, and is then claimed anew; every other effect is had once.
     alive = is_one_of(s.c.state, OPEN_SIGNATURE) if kind == SettlementKind.CLAIM else ~is_one_of(s.c.state, DEAD)
     return (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, literal_column
+from sqlalchemy import Column, ColumnElement, Connection, Table, Update, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
@@ -35,6 +35,31 @@ def append(conn: Connection, table: Table, **values: Any) -> None:
         conn.execute(_append(conn.dialect.name, table), values)
     else:
         rows.setdefault(table, []).append(values)
+
+
+def insert_all_new(conn: Connection, table: Table, rows: Sequence[dict[str, Any]], *key: Column[Any]) -> dict[Any, int]:
+    """`insert_new` of many rows with the same columns: the ids of those that went in, by the columns of `key`."""
+    if not rows:
+        return {}
+    statement = _append(conn.dialect.name, table).returning(table.c.id, *key)
+    found = conn.execute(statement, rows)
+    return {(tuple(row[1:]) if len(key) > 1 else row[1]): row[0] for row in found}
+
+
+def update_each(conn: Connection, statement: Update, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Run an update once for each set of values, of which those with the same names go in together; how many rows
+    it has changed in all."""
+    alike: dict[frozenset[str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        alike.setdefault(frozenset(row), []).append(row)
+    return sum(_update_alike(conn, statement, group) for group in alike.values())
+
+
+def _update_alike(conn: Connection, statement: Update, rows: Sequence[Mapping[str, Any]]) -> int:
+    if conn.dialect.name == "sqlite":
+        return conn.execute(statement, rows).rowcount
+    # asyncpg does not say how many rows many executions have changed.
+    return sum(conn.execute(statement, row).rowcount for row in rows)
 
 
 @contextmanager

@@ -84,6 +84,7 @@ def watched(points: Points, config: Config) -> Iterator[None]:
     with ExitStack() as stack:
         for owner, method, name in (
             (Store, "write", lambda _, work: f"store.write {_written(work)}"),
+            (Store, "write_together", lambda _, work, item: f"store.write {_written(work)}"),
             (Pool, "call", lambda _, call: f"rpc.{call.method} {_site()}"),
             (Pool, "broadcast", lambda _, call: f"rpc.{call.method} {_site()}"),
             (Pool, "attempt_at", lambda _, position, call: f"rpc.{call.method} {_site()} pinned"),

@@ -122,7 +122,7 @@ async def test_one_write_that_fills_the_disk_does_not_fail_those_that_fit(store:
 
 async def test_a_text_with_a_nul_is_refused_with_a_code(store: Store) -> None:
     with pytest.raises(OracleError) as raised:
-        await store.write(lambda c: requests.see(c, **sighting(model="a\0b")))
+        await store.write(lambda c: requests.see(c, sighting(model="a\0b")))
     assert raised.value.error is VALUE_REFUSED
 
 

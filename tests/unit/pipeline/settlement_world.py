@@ -58,6 +58,7 @@ from oracle.store.errors import COMMIT_UNKNOWN, LOCKED
 from oracle.store.rows import RequestRow, SettlementRow, SignatureRow
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 LifecycleState = lifecycle.State
 
 SLOT_SECONDS: Final = 0.4
@@ -208,12 +209,22 @@ class UnsteadyStore:
         await self._world.point("before a read")
         return await self._store.read(work)
 
+    async def read_together(self, work: Callable[[Connection, Sequence[Item]], Sequence[T]], item: Item) -> T:
+        await self._world.point("before a read")
+        return await self._store.read_together(work, item)
+
     async def write(self, work: Callable[[Connection], T]) -> T:
+        return await self._written(lambda: self._store.write(work))
+
+    async def write_together(self, work: Callable[[Connection, Sequence[Item]], Sequence[T]], item: Item) -> T:
+        return await self._written(lambda: self._store.write_together(work, item))
+
+    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
         world = self._world
         await world.point("before a write")
         if world.script.chance(world.locked):
             raise LOCKED("simulated")
-        result = await self._store.write(work)
+        result = await write()
         await world.point("after a write")
         if world.script.chance(world.commit_unknown):
             raise COMMIT_UNKNOWN("simulated")

@@ -45,6 +45,7 @@ from oracle.pipeline.errors import PURCHASE_IN_FLIGHT, PURCHASE_NOT_BOUGHT, TRAN
 from oracle.pipeline.fees import Fees
 from oracle.pipeline.purchases import Purchases
 from oracle.store import attempts, ledger, purchases, requests, settlements
+from oracle.store.changes import Sighted
 from oracle.store.engine import Store, upgrade
 from oracle.store.errors import COMMIT_UNKNOWN
 from oracle.store.rows import SignatureRow
@@ -232,23 +233,25 @@ def an_attempt(c: Any) -> None:
     """A request that is being bought for."""
     requests.see(
         c,
-        operator="operator-key",
-        address=ADDRESS,
-        created_slot=100,
-        queue="queue-1",
-        requester="requester-1",
-        refund_to="payer-1",
-        model="m",
-        fee_lamports=50_000,
-        deadline_slot=9_000,
-        claim_required=False,
-        retention_slots=50,
-        account=b"account",
-        chain_status=0,
-        chain_slot=101,
-        now_ms=NOW_MS,
-        seen_by="scan",
-        state=State.ADMITTED,
+        Sighted(
+            operator="operator-key",
+            address=ADDRESS,
+            created_slot=100,
+            queue="queue-1",
+            requester="requester-1",
+            refund_to="payer-1",
+            model="m",
+            fee_lamports=50_000,
+            deadline_slot=9_000,
+            claim_required=False,
+            retention_slots=50,
+            account=b"account",
+            chain_status=0,
+            chain_slot=101,
+            now_ms=NOW_MS,
+            seen_by="scan",
+            state=State.ADMITTED,
+        ),
     )
     (row,) = requests.take(
         c, [State.ADMITTED], operator="operator-key", owner="test", now_ms=NOW_MS, lease_ms=60_000, limit=1

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from oracle.core.lifecycle import State
 from oracle.store import requests
+from oracle.store.changes import Sighted
 from oracle.store.engine import Store
 from oracle.store.requests import RequestRow
 
@@ -18,7 +19,7 @@ OTHER_OWNER: Final = "daemon-2"
 OPERATOR: Final = "operator-key"
 
 
-def sighting(address: str = "request-1", **changes: Any) -> dict[str, Any]:
+def sighting(address: str = "request-1", **changes: Any) -> Sighted:
     values: dict[str, Any] = {
         "operator": OPERATOR,
         "address": address,
@@ -37,14 +38,14 @@ def sighting(address: str = "request-1", **changes: Any) -> dict[str, Any]:
         "now_ms": NOW,
         "seen_by": "scan",
     }
-    return values | changes
+    return Sighted(**values | changes)
 
 
 def see_in(conn: Connection, address: str = "request-1", **changes: Any) -> RequestRow:
     """A request with a row, in state SEEN unless `state` says otherwise."""
-    values = sighting(address, **changes)
-    requests.see(conn, **values)
-    row = requests.get(conn, values["address"], values["created_slot"], values["operator"])
+    sighted = sighting(address, **changes)
+    requests.see(conn, sighted)
+    row = requests.get(conn, sighted.address, sighted.created_slot, sighted.operator)
     assert row is not None
     return row
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import Connection, text
@@ -170,7 +171,7 @@ async def test_a_closed_store_refuses_reads_and_writes_and_closes_twice(store: S
 )
 async def test_a_value_that_no_database_holds_is_refused_with_a_code(store: Store, changes: dict[str, object]) -> None:
     with pytest.raises(OracleError) as raised:
-        await store.write(lambda c: requests.see(c, **sighting(**changes)))
+        await store.write(lambda c: requests.see(c, sighting(**changes)))
     assert raised.value.error is VALUE_REFUSED
     assert await store.read(lambda c: requests.listing(c)) == []
 
@@ -207,3 +208,60 @@ async def test_a_request_survives_the_store(store: Store, other: Store) -> None:
 
 async def count_marks(store: Store) -> int:
     return await store.read(lambda c: c.execute(text("SELECT count(*) FROM marks")).scalar_one())
+
+
+async def test_what_is_written_together_is_handed_to_its_work_at_once_and_each_gets_its_own_result(
+    store: Store,
+) -> None:
+    handed: list[int] = []
+
+    def write_all(conn: Connection, numbers: Sequence[int]) -> list[int]:
+        handed.append(len(numbers))
+        for n in numbers:
+            marks.put(conn, f"mark-{n}", n)
+        return [n * n for n in numbers]
+
+    results = await asyncio.gather(*(store.write_together(write_all, n) for n in range(50)))
+    assert results == [n * n for n in range(50)]
+    assert handed == [50]
+    assert await count_marks(store) == 50
+
+
+async def test_of_what_is_written_together_one_that_raises_fails_alone(store: Store) -> None:
+    def write_all(conn: Connection, numbers: Sequence[int]) -> list[int]:
+        for n in numbers:
+            marks.put(conn, f"mark-{n}", n)
+        if bad := [n for n in numbers if n in (17, 40)]:
+            raise ValueError(f"among them {bad[0]}")
+        return list(numbers)
+
+    results = await asyncio.gather(
+        *(store.write_together(write_all, n) for n in range(50)), store.write(lambda _: "alone"), return_exceptions=True
+    )
+    raised = {n: str(result) for n, result in enumerate(results) if isinstance(result, Exception)}
+    assert raised == {17: "among them 17", 40: "among them 40"}
+    assert results[-1] == "alone"
+    assert await count_marks(store) == 48
+
+
+async def test_what_is_asked_together_while_a_read_is_under_way_is_answered_by_one_more(store: Store) -> None:
+    asked: list[list[int]] = []
+
+    def double_all(_: Connection, numbers: Sequence[int]) -> list[int]:
+        asked.append(list(numbers))
+        return [2 * n for n in numbers]
+
+    assert await asyncio.gather(*(store.read_together(double_all, n) for n in range(50))) == [2 * n for n in range(50)]
+    assert len(asked) <= 2
+    assert await store.read_together(double_all, 7) == 14
+
+
+async def test_a_read_that_fails_fails_for_all_who_asked_and_for_nobody_after_them(store: Store) -> None:
+    def answer_all(_: Connection, numbers: Sequence[int]) -> list[int]:
+        if 3 in numbers:
+            raise ValueError("three")
+        return list(numbers)
+
+    results = await asyncio.gather(*(store.read_together(answer_all, 3) for _ in range(5)), return_exceptions=True)
+    assert [str(result) for result in results] == ["three"] * 5
+    assert await store.read_together(answer_all, 4) == 4

@@ -18,8 +18,8 @@ LATER = NOW + 2 * MINUTE
 
 
 async def test_a_request_that_is_seen_twice_has_one_row(store: Store) -> None:
-    assert await store.write(lambda c: requests.see(c, **sighting()))
-    assert not await store.write(lambda c: requests.see(c, **sighting()))
+    assert await store.write(lambda c: requests.see(c, sighting()))
+    assert not await store.write(lambda c: requests.see(c, sighting()))
     rows = await store.read(lambda c: requests.listing(c))
     assert [(row.address, row.created_slot, row.state) for row in rows] == [("request-1", 100, State.SEEN)]
     assert rows[0].account == b"\x00account\xff"
@@ -27,7 +27,7 @@ async def test_a_request_that_is_seen_twice_has_one_row(store: Store) -> None:
 
 async def test_two_daemons_that_see_a_request_at_once_make_one_row(store: Store, other: Store) -> None:
     new = await asyncio.gather(
-        *(each.write(lambda c: requests.see(c, **sighting())) for each in (store, other) for _ in range(10))
+        *(each.write(lambda c: requests.see(c, sighting())) for each in (store, other) for _ in range(10))
     )
     assert sum(new) == 1
     assert len(await store.read(lambda c: requests.listing(c))) == 1
@@ -52,7 +52,7 @@ async def test_the_first_sight_is_journalled_and_the_second_is_not(store: Store)
 async def test_a_newer_read_with_another_status_makes_a_sleeping_row_due(store: Store) -> None:
     row = await held(store)
     await store.write(lambda c: requests.postpone(c, row, now_ms=NOW, wake_at_ms=LATER))
-    await store.write(lambda c: requests.see(c, **sighting(chain_status=4, chain_slot=200, now_ms=NOW + 5)))
+    await store.write(lambda c: requests.see(c, sighting(chain_status=4, chain_slot=200, now_ms=NOW + 5)))
     found = await now(store, row)
     assert (found.chain_status, found.chain_slot, found.wake_at_ms) == (4, 200, NOW + 5)
 
@@ -60,20 +60,20 @@ async def test_a_newer_read_with_another_status_makes_a_sleeping_row_due(store: 
 async def test_a_newer_read_with_the_same_status_wakes_nobody(store: Store) -> None:
     row = await held(store)
     await store.write(lambda c: requests.postpone(c, row, now_ms=NOW, wake_at_ms=LATER))
-    await store.write(lambda c: requests.see(c, **sighting(chain_slot=200, now_ms=NOW + 5)))
+    await store.write(lambda c: requests.see(c, sighting(chain_slot=200, now_ms=NOW + 5)))
     found = await now(store, row)
     assert (found.chain_slot, found.wake_at_ms) == (200, LATER)
 
 
 async def test_an_older_read_changes_nothing(store: Store) -> None:
     row = await see(store, chain_slot=200, chain_status=2)
-    await store.write(lambda c: requests.see(c, **sighting(chain_slot=150, chain_status=0, now_ms=NOW + 5)))
+    await store.write(lambda c: requests.see(c, sighting(chain_slot=150, chain_status=0, now_ms=NOW + 5)))
     assert await now(store, row) == row
 
 
 async def test_a_status_that_changes_while_a_row_is_held_wakes_it_when_it_is_given_back(store: Store) -> None:
     row = await held(store)
-    await store.write(lambda c: requests.see(c, **sighting(chain_status=4, chain_slot=200)))
+    await store.write(lambda c: requests.see(c, sighting(chain_status=4, chain_slot=200)))
     await store.write(lambda c: requests.postpone(c, row, now_ms=NOW + 7, wake_at_ms=LATER))
     assert (await now(store, row)).wake_at_ms == NOW + 7
 
@@ -112,7 +112,7 @@ async def test_a_held_row_is_not_taken_until_its_lease_has_lapsed(store: Store, 
 async def test_many_takers_at_once_share_the_rows_without_overlap(store: Store, other: Store) -> None:
     def see_many(conn: object) -> None:
         for index in range(100):
-            requests.see(conn, **sighting(f"request-{index}"))  # type: ignore[arg-type]
+            requests.see(conn, sighting(f"request-{index}"))  # type: ignore[arg-type]
 
     await store.write(see_many)
     batches = await asyncio.gather(
@@ -137,7 +137,7 @@ async def test_a_stopped_holder_cannot_write_what_another_has_taken(store: Store
         lambda c: requests.postpone(c, stopped, now_ms=LATER, wake_at_ms=LATER),
         lambda c: requests.renew(c, stopped, LATER, MINUTE),
         lambda c: requests.release(c, stopped),
-        lambda c: requests.count_attempt(c, stopped),
+        lambda c: requests.count_attempts(c, [stopped]),
     ):
         with pytest.raises(OracleError) as raised:
             await store.write(write)
@@ -319,7 +319,7 @@ async def test_only_requests_that_have_not_ended_count_against_a_requester(store
     await see(store, "b", state=State.DECLINED)
     await see(store, "c", state=State.SETTLED)
     await see(store, "d", requester="somebody-else")
-    assert await store.read(lambda c: requests.open_count_of(c, "requester-1", OPERATOR)) == 2
+    assert await store.read(lambda c: requests.open_counts_of(c, ["requester-1"], OPERATOR)) == {"requester-1": 2}
 
 
 async def test_an_account_may_exist_until_it_is_known_to_be_closed(store: Store) -> None:
@@ -365,14 +365,14 @@ async def test_operators_that_share_a_database_take_only_rows_of_their_own(store
     """Both may claim a request of a queue with claims; each follows it to its end in a row of its own."""
     ours, theirs = await see(store), await see(store, operator="other-key")
     assert ours.id != theirs.id
-    assert not await store.write(lambda c: requests.see(c, **sighting(operator="other-key")))
+    assert not await store.write(lambda c: requests.see(c, sighting(operator="other-key")))
     taken = await take(store, theirs, owner=OTHER_OWNER)
     assert (taken.id, taken.operator) == (theirs.id, "other-key")
     assert (await now(store, ours)).lease_owner is None
     await store.write(lambda c: requests.move(c, taken, State.ADMITTED, now_ms=NOW))
     assert (await now(store, ours)).state is State.SEEN
     assert await store.read(lambda c: requests.next_wake_ms(c, [State.ADMITTED], OPERATOR)) is None
-    assert await store.read(lambda c: requests.open_count_of(c, ours.requester, OPERATOR)) == 1
+    assert await store.read(lambda c: requests.open_counts_of(c, [ours.requester], OPERATOR)) == {ours.requester: 1}
     await store.write(lambda c: requests.amend(c, theirs.id, closed=True))
     assert len(await store.read(lambda c: requests.known(c, ["queue-1"], OPERATOR))) == 1
     assert await store.read(lambda c: requests.known(c, ["queue-1"], "other-key")) == []

@@ -1,0 +1,129 @@
+"""What is to be written, as values: so that many changes of one kind go in by one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from oracle.core.lifecycle import State
+from oracle.store.rows import RequestRow
+from oracle.store.schema import AttemptState
+
+
+@dataclass(frozen=True, slots=True)
+class Sighted:
+    """A request as an account shows it, and when and how it was read; `operator` is the key of whose row it is."""
+
+    operator: str
+    address: str
+    created_slot: int
+    queue: str
+    requester: str
+    refund_to: str
+    model: str
+    fee_lamports: int
+    deadline_slot: int
+    claim_required: bool
+    retention_slots: int
+    account: bytes
+    chain_status: int
+    chain_slot: int
+    now_ms: int
+    seen_by: str
+    state: State = State.SEEN
+    code: str | None = None
+    detail: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What `move` is told."""
+
+    row: RequestRow
+    new: State
+    now_ms: int
+    slot: int | None = None
+    event: str | None = None
+    code: str | None = None
+    detail: Any = None
+    wake_at_ms: int | None = None
+    keep_lease: bool = False
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Postponement:
+    """What `postpone` is told."""
+
+    row: RequestRow
+    now_ms: int
+    wake_at_ms: int
+    code: str | None = None
+    detail: Any = None
+    count: bool = True
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What `force` is told."""
+
+    request_id: int
+    new: State
+    now_ms: int
+    slot: int | None
+    event: str
+    code: str | None = None
+    detail: Any = None
+    wake_at_ms: int | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """What `attempts.intend` is told."""
+
+    row: RequestRow
+    lane: int
+    provider: str
+    model: str
+    idempotency_key: str
+    quoted_lamports: int
+    now_ms: int
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `attempts.started` is told."""
+
+    attempt_id: int
+    job_id: str
+    job_detail: Mapping[str, Any] | None
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What `attempts.finish` is told."""
+
+    attempt_id: int
+    state: AttemptState
+    cost_lamports: int | None
+    now_ms: int
+    error_code: str | None = None
+    error_detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What `settlements.intend` is told."""
+
+    request_id: int
+    kind: str
+    args: Mapping[str, Any]
+    operator: str
+    deadline_slot: int
+    now_ms: int
+    attempt_id: int | None = None
