@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -22,9 +23,9 @@ from oracle.providers.ionet.cloud_container import IMAGES as IONET_IMAGES
 from oracle.providers.ionet.cloud_container import Blueprint, key_of
 from oracle.providers.ionet.cloud_wire import Wanted as WantedHardware
 from oracle.providers.local.client import LocalChat
+from oracle.providers.nosana import templates
 from oracle.providers.nosana.api import NosanaApi
 from oracle.providers.nosana.compute import NosanaCompute, Terms
-from oracle.providers.nosana.definition import Engine
 from oracle.providers.nosana.look_up import LookUp
 from oracle.providers.nosana.market_place import MarketPlace
 from oracle.providers.nosana.markets import Wanted
@@ -32,6 +33,7 @@ from oracle.providers.nosana.onchain import NosanaOnChain
 from oracle.providers.nosana.onchain_markets import ChainMarkets
 from oracle.providers.nosana.program import Program
 from oracle.providers.nosana.purchase import Purchase
+from oracle.providers.nosana.templates import Template
 from oracle.providers.openai.client import OpenAIChat
 from oracle.providers.openai.wire import Dictation
 from oracle.providers.pace import Pace
@@ -81,12 +83,6 @@ _SETTINGS: TypeAdapter[ProviderSettings] = TypeAdapter(ProviderSettings)
 _UNDO_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "vllm": {"top_k": -1, "min_p": 0, "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0},
     "llamacpp": {"top_k": 0, "min_p": 0, "repeat_penalty": 1, "cache_prompt": False},
-}
-
-# Images that speak the OpenAI wire format and have sh, curl, base64 and sha256sum, which the job's script needs.
-_IMAGES: Mapping[Engine, str] = {
-    "vllm": "docker.io/vllm/vllm-openai:v0.9.2",
-    "llamacpp": "ghcr.io/ggml-org/llama.cpp:server-cuda",
 }
 
 
@@ -243,12 +239,12 @@ def _rented_server(
     name: str,
     rental: Rental,
     settings: RentedSettings,
-    engine: Engine,
+    engine: str,
     key: str,
     transport: httpx.AsyncBaseTransport | None,
 ) -> OpenAIServer:
     assert rental.address is not None
-    dictation = Dictation(by_stream=engine == "llamacpp", extra=_UNDO_DEFAULTS[engine])
+    dictation = Dictation(by_stream=engine == "llamacpp", extra=_UNDO_DEFAULTS.get(engine, {}))
     http = _http(name, rental.address, settings, _bearer(key), key, transport)
     root = _http(name, rental.address.removesuffix("/v1"), settings, {}, key, transport)
     return OpenAIServer(OpenAIChat(http, dictation), root)
@@ -322,8 +318,7 @@ def _wanted(settings: NosanaJobsSettings) -> Wanted:
 
 def _terms(settings: NosanaJobsSettings) -> Terms:
     return Terms(
-        engine=settings.engine,
-        image=settings.image or _IMAGES[settings.engine],
+        template=_template(settings),
         models=tuple(settings.models),
         min_vram_gb=settings.min_vram_gb,
         max_queue_seconds=settings.max_queue_seconds,
@@ -380,6 +375,21 @@ def _render(
         rates=rates,
         look_seconds=settings.look_seconds,
     )
+
+
+def _template(settings: NosanaJobsSettings) -> Template:
+    """Read and checked when the provider is built: a mistake in it must not wait for the first purchase."""
+    if isinstance(settings.template, Path):
+        if settings.image or settings.command or settings.notebook:
+            raise errors.SETTINGS_INVALID("`image`, `command` and `notebook` are in the job definition of your own")
+        return templates.from_file(settings.template)
+    notebook = None
+    if settings.notebook is not None:
+        try:
+            notebook = settings.notebook.read_bytes()
+        except OSError as error:
+            raise errors.SETTINGS_INVALID(f"notebook {settings.notebook}: {error.strerror}") from None
+    return templates.built_in(settings.template, image=settings.image, command=settings.command, notebook=notebook)
 
 
 def _local(name: str, settings: LocalSettings, environ: Mapping[str, str]) -> ChatCompute:

@@ -182,13 +182,25 @@ class NosanaJobsSettings(HttpSettings):
     pinata_jwt: SecretStr | None = Field(None, description="JWT for pinning. Prefer `pinata_jwt_file` or `_env`")
     pinata_jwt_file: Path | None = Field(None, description="File that holds the JWT for pinning")
     pinata_jwt_env: str | None = Field(None, description="Environment variable that holds the JWT for pinning")
-    engine: Literal["vllm", "llamacpp"] = Field("vllm", description="Server that runs the model inside the container")
+    template: Literal["vllm", "llamacpp", "ollama", "container", "jupyter"] | Path = Field(
+        "vllm",
+        description="What runs inside the container: `vllm`, `llamacpp`, `ollama`, `container`, `jupyter`, or the path "
+        "of a job definition of your own",
+    )
     image: str | None = Field(
-        None, description="Container image of the engine, with its registry; none means a known one"
+        None, description="Container image of the template, with its registry; none means a known one"
+    )
+    command: str | None = Field(
+        None, description="Of the template `container`: a shell command that reads the request as JSON and prints text"
+    )
+    notebook: Path | None = Field(
+        None,
+        description="Of the template `jupyter`: a notebook that reads `/tmp/body.json` and writes `/tmp/text`",
     )
     models: list[str] = Field(
         default_factory=list,
-        description="Models on offer: Hugging Face repositories, of GGUF files for llamacpp; empty means any",
+        description="Models on offer: Hugging Face repositories, of GGUF files for llamacpp, names of Ollama's library "
+        "for ollama, any name for the others; empty means any",
     )
     markets: list[str] = Field(
         default_factory=list, description="Addresses or slugs of allowed markets; empty means any"

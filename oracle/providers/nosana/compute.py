@@ -30,12 +30,12 @@ from oracle.core.errors import OracleError
 from oracle.providers import errors
 from oracle.providers.nosana import definition
 from oracle.providers.nosana.api import Job, JobPhase, NosanaApi
-from oracle.providers.nosana.definition import Engine
 from oracle.providers.nosana.look_up import INDEX_LAG_SECONDS, LookUp
 from oracle.providers.nosana.market_place import MarketPlace
 from oracle.providers.nosana.outcomes import Outcomes
 from oracle.providers.nosana.pinning import pin
 from oracle.providers.nosana.purchase import Purchase
+from oracle.providers.nosana.templates import Template
 from oracle.providers.pricing import NO_RATES, Rates, usd_quote
 
 _T = TypeVar("_T")
@@ -53,8 +53,7 @@ _HOUR: Final = Decimal(3600)
 class Terms:
     """How inferences run. `models` are the names on offer; empty means any. `max_queue_seconds`: withdrawn after."""
 
-    engine: Engine
-    image: str
+    template: Template
     models: tuple[str, ...] = ()
     min_vram_gb: int = 8
     max_queue_seconds: float = 600.0
@@ -208,7 +207,7 @@ class NosanaCompute:
     async def _intend(self, task: Task, key: IdempotencyKey) -> _Intent:
         """Everything that costs nothing: a definition that is valid, pinned and readable, and a market for it."""
         terms = self._terms
-        document = definition.build(task, key, engine=terms.engine, image=terms.image, min_vram_gb=terms.min_vram_gb)
+        document = definition.build(task, key, terms.template, min_vram_gb=terms.min_vram_gb)
         offers = await self._market_place.offers()
         cid = await pin(self._api, document, self._sleep)
         timeout_seconds = max(SHORTEST_JOB_SECONDS, math.ceil(task.timeout_seconds))

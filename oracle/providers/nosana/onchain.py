@@ -100,7 +100,7 @@ class NosanaOnChain:
         """Check what can be checked for free, pin the definition, and list one job."""
         self._check(task)
         terms = self._terms
-        document = definition.build(task, key, engine=terms.engine, image=terms.image, min_vram_gb=terms.min_vram_gb)
+        document = definition.build(task, key, terms.template, min_vram_gb=terms.min_vram_gb)
         offer = await self._markets.best()
         timeout_seconds = _timeout_seconds(task)
         owner, deposit = self._buyer.payer, offer.price * timeout_seconds

@@ -19,7 +19,7 @@ from oracle.core.compute import Completion
 from oracle.core.errors import OracleError
 from oracle.providers import errors
 from oracle.providers.failures import error_of, quotable
-from oracle.providers.nosana.definition import OPERATION
+from oracle.providers.nosana.templates import OPERATION
 from oracle.providers.openai.wire import read_completion
 
 _PART: Final = re.compile(r"ORACLE_PART (\d{1,6}) (\d{1,6}) (\S+)")
@@ -44,7 +44,9 @@ def completion_of(document: Any) -> Completion:
             raise errors.OUTPUT_DAMAGED("parts are missing, or do not match their checksum")
         if answer.status == 200:
             return read_completion(_json(answer.content))
-    if answer is not None and answer.status != 200:
+        if answer.status == 0:
+            return _text(answer.content)
+    if answer is not None and answer.status not in (0, 200):
         # The host did its work, and the model server refused: what it says is about our request.
         raise error_of(answer.status, {}, answer.content, repeatable=True, now=0.0)
     raise errors.JOB_FAILED(_symptoms(operation))
@@ -153,6 +155,18 @@ def _findings(found: Any) -> str:
         if isinstance(item, dict):
             return quotable(str(item.get("message") or item.get("path") or ""), ())
     return ""
+
+
+def _text(content: bytes) -> Completion:
+    """What a text template prints: the name of the model, and after the first line end the answer."""
+    model, _, text = content.partition(b"\n")
+    try:
+        said = text.decode()
+    except UnicodeDecodeError:
+        raise errors.ANSWER_INCOMPLETE("the answer is not UTF-8") from None
+    if not said.strip():
+        raise errors.ANSWER_EMPTY("the container printed nothing")
+    return Completion(said, model.decode(errors="replace"), "stop")
 
 
 def _json(content: bytes) -> Any:

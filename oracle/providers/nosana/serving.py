@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from oracle.providers.nosana import definition
+from oracle.providers.nosana import definition, schema, templates
 from oracle.providers.rented.landlord import Naming
 
 Engine = Literal["vllm", "llamacpp", "ollama"]
@@ -62,7 +62,8 @@ class Blueprint:
 
     def definition(self, name: str, api_key: str) -> dict[str, Any]:
         """What runs in the deployment of this name. Raises ORC-PROVIDER-025."""
-        definition.check_names(self.model, self.image)
+        definition.check_model(self.model)
+        templates.check_image(self.image)
         env = {"ORACLE_MODEL": self.model}
         if self.engine in _KEY_NAMES:
             env[_KEY_NAMES[self.engine]] = key_of(name, api_key)
@@ -91,7 +92,7 @@ class Blueprint:
                 }
             ],
         }
-        definition.validate(document)
+        schema.validate(document)
         return document
 
     def naming(self, prefix: str, provider: str, api_key: str) -> Naming:

@@ -29,6 +29,7 @@ from oracle.providers.nosana.look_up import LookUp
 from oracle.providers.nosana.market_place import MarketPlace
 from oracle.providers.nosana.markets import Wanted
 from oracle.providers.nosana.purchase import Purchase
+from oracle.providers.nosana.templates import built_in
 from oracle.providers.pace import Pace
 from oracle.providers.pricing import Rates
 from oracle.providers.registry import build
@@ -85,7 +86,7 @@ class Network:
         return NosanaCompute(
             "nosana",
             api,
-            Terms("vllm", "docker.io/vllm/vllm-openai:v0.9.2"),
+            Terms(built_in("vllm")),
             MarketPlace(api, wanted, clock=self.clock),
             LookUp(api, api_key=api_key, project=project, clock=self.clock, now=self.clock),
             Purchase(api, clock=self.clock, now=self.clock, sleep=sleep),

@@ -33,6 +33,7 @@ from oracle.providers.nosana.markets import Wanted
 from oracle.providers.nosana.onchain import NosanaOnChain
 from oracle.providers.nosana.onchain_markets import ChainMarkets
 from oracle.providers.nosana.program import JobAccount, JobState, Program, RunAccount
+from oracle.providers.nosana.templates import built_in
 from oracle.providers.pricing import Rates
 
 NOSANA = Program()
@@ -142,7 +143,7 @@ class Ground:
     def compute(self, *, wanted: Wanted = WANTED, rates: Rates = RATES, **terms: Any) -> NosanaOnChain:
         api = api_of(self.network)
         markets = ChainMarkets(api, self.chain, wanted, rates.nos_usd, clock=self.clock)
-        options: dict[str, Any] = {"engine": "vllm", "image": "docker.io/vllm/vllm-openai:v0.9.2", "models": (MODEL,)}
+        options: dict[str, Any] = {"template": built_in("vllm"), "models": (MODEL,)}
         return NosanaOnChain(
             "nosana",
             api,

@@ -22,6 +22,7 @@ from oracle.providers.nosana.look_up import LookUp
 from oracle.providers.nosana.market_place import MarketPlace
 from oracle.providers.nosana.markets import Wanted
 from oracle.providers.nosana.purchase import Purchase
+from oracle.providers.nosana.templates import built_in
 from oracle.providers.pace import Pace
 from oracle.providers.pricing import Rates
 
@@ -256,7 +257,7 @@ def compute_of(
     return NosanaCompute(
         "nosana",
         api,
-        Terms(**({"engine": "vllm", "image": "docker.io/vllm/vllm-openai:v0.9.2"} | terms)),
+        Terms(**({"template": built_in("vllm")} | terms)),
         MarketPlace(api, wanted, clock=seconds),
         LookUp(api, api_key="nos_test_key", project=project, clock=seconds, now=seconds),
         Purchase(api, clock=seconds, now=seconds, sleep=clock.sleep),

@@ -48,11 +48,12 @@ from oracle.providers import errors
 from oracle.providers.nosana import definition
 from oracle.providers.nosana.cid import cid_v0
 from oracle.providers.nosana.markets import Wanted, choose, fitting, read_market
+from oracle.providers.nosana.templates import built_in
 from oracle.providers.registry import build
 
 LIST = "POST /jobs/list"
 BATCH = "POST /jobs/batch"
-DEFINITION = definition.build(TASK, KEY, engine="vllm", image="docker.io/vllm/vllm-openai:v0.9.2", min_vram_gb=8)
+DEFINITION = definition.build(TASK, KEY, built_in("vllm"), min_vram_gb=8)
 HANDLE = JobHandle(
     "nosana", JOB, {"listed_at": NOW, "timeout_seconds": 3600, "max_output_tokens": 32, "reserved_usd": "0.048"}
 )
@@ -760,7 +761,7 @@ async def test_a_provider_is_built_from_its_settings() -> None:
         "base_url": "https://api.nosana.example",
         "pinning_url": "https://pin.example",
         "gateway_url": "https://gateway.example",
-        "engine": "llamacpp",
+        "template": "llamacpp",
         "models": ["bartowski/SmolLM2-135M-Instruct-GGUF:Q8_0"],
         "markets": ["nvidia-4090-community"],
     }

@@ -23,6 +23,7 @@ from oracle.providers import errors
 from oracle.providers.nosana import definition
 from oracle.providers.nosana.cid import cid_v0, is_cid_v0
 from oracle.providers.nosana.result import completion_of
+from oracle.providers.nosana.templates import built_in
 
 IMAGE = "docker.io/vllm/vllm-openai:v0.9.2"
 
@@ -72,9 +73,11 @@ def test_what_is_no_cid_is_not_taken_for_one(text: Any) -> None:
     assert not is_cid_v0(text)
 
 
+VLLM = built_in("vllm", image=IMAGE)
+
+
 def built(task: Task = TASK, **options: Any) -> Any:
-    settings = {"engine": "vllm", "image": IMAGE, "min_vram_gb": 8, **options}
-    return orjson.loads(definition.build(task, KEY, **settings))
+    return orjson.loads(definition.build(task, KEY, built_in(**{"name": "vllm", **options}), min_vram_gb=8))
 
 
 def test_a_definition_carries_the_key_the_body_and_a_constant_script() -> None:
@@ -108,7 +111,7 @@ def test_a_definition_carries_the_key_the_body_and_a_constant_script() -> None:
     ("engine", "server"), [("vllm", "vllm serve "), ("llamacpp", "/app/llama-server -hf ")], ids=["vllm", "llamacpp"]
 )
 def test_each_engine_starts_its_own_server(engine: str, server: str) -> None:
-    (script,) = built(engine=engine)["ops"][0]["args"]["cmd"]
+    (script,) = built(name=engine)["ops"][0]["args"]["cmd"]
     assert script.splitlines()[1].startswith(server)
     assert "{{" not in script
     assert "'%{http_code}'" in script
@@ -152,17 +155,15 @@ REPLY = orjson.dumps({**COMPLETION, "model": MODEL, "padding": "x" * 2000})
 
 
 def test_the_same_purchase_is_the_same_document_and_another_is_another() -> None:
-    first = definition.build(TASK, KEY, engine="vllm", image=IMAGE, min_vram_gb=8)
-    assert definition.build(TASK, KEY, engine="vllm", image=IMAGE, min_vram_gb=8) == first
-    other = definition.build(TASK, KEY + "0", engine="vllm", image=IMAGE, min_vram_gb=8)  # type: ignore[arg-type]
+    first = definition.build(TASK, KEY, VLLM, min_vram_gb=8)
+    assert definition.build(TASK, KEY, VLLM, min_vram_gb=8) == first
+    other = definition.build(TASK, KEY + "0", VLLM, min_vram_gb=8)  # type: ignore[arg-type]
     assert cid_v0(other) != cid_v0(first)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50))
 def test_no_prompt_reaches_the_shell_or_the_interpolation_of_the_host(prompt: str) -> None:
-    raw = definition.build(
-        replace(TASK, messages=(Message("user", prompt),)), KEY, engine="vllm", image=IMAGE, min_vram_gb=8
-    )
+    raw = definition.build(replace(TASK, messages=(Message("user", prompt),)), KEY, VLLM, min_vram_gb=8)
     assert b"%%" not in raw
     assert orjson.loads(raw)["ops"][0]["args"]["cmd"] == built()["ops"][0]["args"]["cmd"]
 
@@ -182,7 +183,7 @@ def test_a_model_that_is_no_repository_is_refused(model: str) -> None:
 
 
 def test_the_key_is_found_in_a_definition_however_rest_hands_it_out() -> None:
-    raw = definition.build(TASK, KEY, engine="vllm", image=IMAGE, min_vram_gb=8)
+    raw = definition.build(TASK, KEY, VLLM, min_vram_gb=8)
     assert definition.key_of(orjson.loads(raw)) == KEY
     assert definition.key_of(raw.decode()) == KEY
     for foreign in (
@@ -196,36 +197,6 @@ def test_the_key_is_found_in_a_definition_however_rest_hands_it_out() -> None:
         orjson.loads(PINNED),
     ):
         assert definition.key_of(foreign) is None
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {"version": "0.2"},
-        {"surprise": 1},
-        {"meta": {"flag": True}},
-        {"meta": {"deep": {"er": {"est": 1}}}},
-        {"ops": []},
-        {"ops": "x"},
-        {"ops": [{"id": "a b", "type": "container/run", "args": {"image": "x"}}]},
-        {"ops": [{"id": "a", "type": "container/fly", "args": {"image": "x"}}]},
-        {"ops": [{"id": "a", "type": "container/run", "args": {}}]},
-        {"ops": [{"id": "a", "type": "container/run", "args": {"image": "x", "env": {"A": 1}}}]},
-        {"ops": [{"id": "a", "type": "container/run", "args": {"image": "x", "cmd": [1]}}]},
-        {"ops": [{"id": "a", "type": "container/run", "args": {"image": "x", "env": {"A": "%%global.x%%"}}}]},
-        {"ops": [{"id": "a", "type": "container/run", "args": {"image": "x", "env": {"A": "y" * 131_071}}}]},
-        {"ops": [{"id": "a", "type": "container/run", "args": {"image": "x"}}] * 2},
-        {"ops": [{"id": "a", "type": "container/run", "args": {"image": "x", "gpus": 1}}]},
-    ],
-)
-def test_a_definition_that_hosts_refuse_is_refused_first(broken: dict[str, Any]) -> None:
-    with pytest.raises(OracleError) as caught:
-        definition.validate(orjson.loads(PINNED) | broken)
-    assert caught.value.error is errors.DEFINITION_INVALID
-
-
-def test_the_definition_of_the_specification_is_valid() -> None:
-    definition.validate(orjson.loads(PINNED))
 
 
 def failure(found: Any) -> OracleError:

@@ -5,7 +5,8 @@
 | `docker.io/vllm/vllm-openai[:tag]` | the script of `shell`, with `vllm serve` as its model server |
 | `ghcr.io/ggml-org/llama.cpp:server[-cuda]…` | the same, with `/app/llama-server -hf` |
 | `docker.io/ollama/ollama[:tag]` | the same, with `ollama serve` and `ollama pull` |
-| `docker.io/library/` python, busybox, debian, ubuntu | `echo`, `sleep`, `exit`, `true`; `python -c` of literals |
+| `docker.io/nosana/pytorch-jupyter[:tag]` | `jupyter nbconvert --execute` of the notebooks of `programs` |
+| `docker.io/library/` python, busybox, debian, ubuntu | `echo`, `sleep`, `exit`, `true`; the commands of `programs` |
 
 A real host would run the same commands with the same result; any other image fails as one that does not exist.
 """
@@ -54,8 +55,9 @@ async def run_container(
         *(["/bin/sh", "-c", command] if isinstance(command, str) else command),
     ]
     match argv:
-        case ["/bin/sh" | "sh", "-c", str(script), *_]:
-            return await Shell(image.server, dict(environment), models, log, pace, serve).run(script)
+        case [("/bin/sh" | "sh" | "/bin/bash" | "bash") as shell, "-c", str(script), *_]:
+            is_bash = shell.endswith("bash")
+            return await Shell(image.server, dict(environment), models, log, pace, serve, is_bash).run(script)
         case ["python" | "python3", "-c", str(code)]:
             return _run_python(code, log)
     if image.entrypoint and not own_entrypoint:
@@ -107,5 +109,6 @@ _IMAGES = (
         entrypoint=("/bin/ollama",),
         server=("ollama", "serve"),
     ),
+    _Image(re.compile(r"(docker\.io/)?nosana/pytorch-jupyter(:[\w.-]+)?")),
     _Image(re.compile(r"(docker\.io/library/)?(python|busybox|debian|ubuntu)(:[\w.-]+)?")),
 )

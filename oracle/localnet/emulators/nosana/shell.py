@@ -20,6 +20,7 @@ from typing import NoReturn
 import orjson
 
 from oracle.localnet.emulators.ionet.containers import Served
+from oracle.localnet.emulators.nosana.programs import Failed, run_command, run_notebook
 from oracle.localnet.emulators.upstream import ModelServer, ModelServerUnreachable
 
 Log = Callable[[str, str], None]
@@ -42,6 +43,7 @@ class Shell:
     log: Log
     pace: float
     serve: Serve
+    is_bash: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
     server: _Server | None = None
 
@@ -222,6 +224,81 @@ async def _curl(shell: Shell, match: re.Match[str]) -> None:
     shell.variables[status] = str(code)
 
 
+async def _connect(shell: Shell, match: re.Match[str]) -> None:
+    if not shell.is_bash:
+        shell.fail(2, "sh: 1: cannot open /dev/tcp: No such file")
+    if shell.server is None or shell.server.port != match[1]:
+        shell.fail(1, f"bash: connect: Connection refused\nbash: /dev/tcp/127.0.0.1/{match[1]}: Connection refused")
+
+
+async def _write_request(shell: Shell, match: re.Match[str]) -> None:
+    path, length, body = match.groups()
+    if shell.value(length) != str(len(shell.file(body))):
+        shell.fail(127, "sh: the emulator cannot execute: a Content-Length that is not that of the body")
+    shell.files["&3"] = path.removeprefix("/v1").encode() + b"\n" + shell.file(body)
+
+
+async def _read_response(shell: Shell, match: re.Match[str]) -> None:
+    path, _, body = shell.file("&3").partition(b"\n")
+    assert shell.server is not None
+    try:
+        code, content = await _ask(shell, shell.server, path.decode(), body, float(shell.value(match[1])))
+    except ModelServerUnreachable as error:
+        if error.timed_out:
+            raise _Exit(124) from None
+        code, content = 502, b""
+    shell.files[match[2]] = b"HTTP/1.0 %d OK\r\nContent-Type: application/json\r\n\r\n%s" % (code, content)
+
+
+async def _read_status(shell: Shell, match: re.Match[str]) -> None:
+    line = shell.file(match[2]).split(b"\n", 1)[0].decode()
+    shell.variables[match[1]] = line.split(" ")[1]
+
+
+async def _drop_headers(shell: Shell, match: re.Match[str]) -> None:
+    shell.files[match[2]] = shell.file(match[1]).partition(b"\r\n\r\n")[2]
+
+
+async def _run_command(shell: Shell, match: re.Match[str]) -> None:
+    seconds, variable, source, target, log_file, lines, _, code = match.groups()
+    shell.value(seconds)
+    try:
+        shell.files[target] = run_command(shell.value(variable), shell.file(source))
+    except Failed as failed:
+        _give_up(shell, failed, log_file, lines, code)
+
+
+async def _run_notebook(shell: Shell, match: re.Match[str]) -> None:
+    seconds, notebook, log_file, lines, _, code = match.groups()
+    shell.value(seconds)
+    try:
+        written = run_notebook(shell.file(notebook), shell.file("/tmp/body.json"))
+    except Failed as failed:
+        _give_up(shell, failed, log_file, lines, code)
+    else:
+        if written is not None:
+            shell.files["/tmp/text"] = written
+
+
+def _give_up(shell: Shell, failed: Failed, log_file: str, lines: str, code: str) -> NoReturn:
+    shell.files[log_file] = failed.complaint.encode()
+    for line in shell.file(log_file).decode().splitlines()[-int(lines) :]:
+        shell.log("stderr", line)
+    raise _Exit(int(code)) from None
+
+
+async def _name_and_text(shell: Shell, match: re.Match[str]) -> None:
+    shell.files[match[3]] = shell.value(match[1]).encode() + b"\n" + shell.file(match[2])
+
+
+async def _assign(shell: Shell, match: re.Match[str]) -> None:
+    shell.variables[match[1]] = match[2]
+
+
+async def _count_bytes(shell: Shell, match: re.Match[str]) -> None:
+    shell.variables[match[1]] = str(len(shell.file(match[2])))
+
+
 async def _ask(shell: Shell, server: _Server, path: str, body: bytes, seconds: float) -> tuple[int, bytes]:
     """What the server that the script started would answer, from the model server of the emulator."""
     try:
@@ -233,6 +310,9 @@ async def _ask(shell: Shell, server: _Server, path: str, body: bytes, seconds: f
     if shell.starts_server[0] == "vllm" and request.get("model") != server.served_model:
         complaint = f"The model `{request.get('model')}` does not exist."
         return 404, _vllm_error(404, complaint, "NotFoundError", "model")
+    if shell.starts_server[0] == "ollama" and request.get("model") != server.served_model:
+        complaint = f'model "{request.get("model")}" not found, try pulling it first'
+        return 404, orjson.dumps({"error": {"message": complaint, "type": "api_error", "param": None, "code": None}})
     answer = await shell.models.post(path, {**request, "model": server.upstream_model}, timeout_seconds=seconds)
     parsed = answer.json()
     if isinstance(parsed, dict) and "model" in parsed:
@@ -316,6 +396,29 @@ _GRAMMAR: tuple[tuple[str, Callable[[Shell, re.Match[str]], Awaitable[None]]], .
         _pull,
     ),
     (r'wait "\$\w+"', _stay),
+    (r"exec 3<>/dev/tcp/127\.0\.0\.1/(\d+)", _connect),
+    (
+        r"\{ printf 'POST (/\S+)(?<=/v1/chat/completions) HTTP/1\.0\\r\\nHost: 127\.0\.0\.1\\r\\n"
+        r"Content-Type: application/json\\r\\nContent-Length: %s\\r\\n\\r\\n' "
+        r'"\$(\w+)"; cat (\S+); \} >&3',
+        _write_request,
+    ),
+    (r'timeout "\$(\w+)" cat <&3 >(\S+)', _read_response),
+    (r"(\w+)=\$\(head -n 1 (\S+) \| cut -d' ' -f2\)", _read_status),
+    (r"sed '1,/\^\\r\$/d' (\S+) >(\S+)", _drop_headers),
+    (
+        r'timeout "\$(\w+)" /bin/sh -c "\$(\w+)" <(\S+) >(\S+) 2>(\S+) '
+        r"\|\| \{ tail -n (\d+) (\S+) >&2; exit (\d+); \}",
+        _run_command,
+    ),
+    (
+        r'timeout "\$(\w+)" jupyter nbconvert --to notebook --execute --ExecutePreprocessor\.timeout=-1 '
+        r"--output \S+ (\S+) >(\S+) 2>&1 \|\| \{ tail -n (\d+) (\S+) >&2; exit (\d+); \}",
+        _run_notebook,
+    ),
+    (r"\{ printf '%s\\n' \"\$(\w+)\"; cat (\S+); \} >(\S+)", _name_and_text),
+    (r"(\w+)=(\d{3})", _assign),
+    (r"(\w+)=\$\(wc -c <(\S+)\)", _count_bytes),
     (r'printf %s "\$(\w+)" \| base64 -d >(\S+)', _decode),
     (
         r'(\w+)=\$\(curl -sS --max-time "\$(\w+)" -o (\S+) -w \'%\{http_code\}\' '
