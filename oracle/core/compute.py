@@ -51,11 +51,15 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a job is expected to cost and to take. `cost_lamports` is what budgets are kept in."""
+    """What a job is expected to cost and to take. `cost_lamports` is what budgets are kept in.
+
+    `starting_seconds` are known to pass before it can start, however fast the jobs before it were.
+    """
 
     cost_lamports: int
     cost: Money
     expected_seconds: float | None = None
+    starting_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +199,16 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """One vector per text, in the order of the texts. `model` is the one that ran, in the provider's words."""
+    """One vector per text, in the order of the texts. `model` is the one that ran, in the provider's words.
+
+    `cost_usd` where the price is not one by the token.
+    """
 
     vectors: tuple[tuple[float, ...], ...]
     model: str
     input_tokens: int | None = None
     cost_lamports: int | None = None
+    cost_usd: Decimal | None = None
 
 
 class Chat(Protocol):

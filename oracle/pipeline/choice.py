@@ -33,7 +33,8 @@ async def viable(
     found: list[tuple[Route, Quote]] = []
     too_late: OracleError | None = None
     for route in ranked(left, strategy, quotes, seconds):
-        expected = seconds.get(route, quotes[route].expected_seconds or 0.0)
+        quote = quotes[route]
+        expected = max(seconds.get(route, quote.expected_seconds or 0.0), quote.starting_seconds)
         try:
             policy.check_deadline(row.deadline_slot, context.slot(), slots_needed(context, expected))
         except OracleError as error:

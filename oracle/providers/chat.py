@@ -161,7 +161,9 @@ class ChatCompute:
     async def embed(self, model: str, texts: Sequence[str], *, seconds: float) -> Embeddings:
         async with self._turn(seconds) as (remaining, _):
             found = await self.chat.embed(model, texts, seconds=remaining)
-        usd = await self._token_cost_usd(model, found.input_tokens, 0)
+        usd = found.cost_usd
+        if usd is None:
+            usd = await self._token_cost_usd(model, found.input_tokens, 0)
         _, lamports = self._money(usd)
         return replace(found, cost_lamports=lamports)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -32,6 +32,9 @@ class Patience:
     settle: float = 30.0
     retire: float = 120.0
     poll: float = 5.0
+
+    def for_another_start(self) -> Patience:
+        return replace(self, boot=min(self.boot, self.expected_boot))
 
 
 async def until_it_serves(

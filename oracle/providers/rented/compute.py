@@ -55,7 +55,8 @@ class RentedChat:
         if model != self._terms.model:
             raise errors.MODEL_UNAVAILABLE(f"the rented server runs {self._terms.model!r}, not {model!r}")
         async with self._use(seconds) as (held, left):
-            return await held.server.embed(model, texts, seconds=left)
+            found = await held.server.embed(model, texts, seconds=left)
+            return replace(found, cost_usd=self._share_usd(held))
 
     async def models(self) -> Sequence[str]:
         return (self._terms.model,)
@@ -78,7 +79,10 @@ class RentedChat:
             raise errors.MODEL_UNAVAILABLE(f"the rented server runs {self._terms.model!r}, not {task.model!r}")
 
     def _billed(self, held: Held, completion: Completion) -> Completion:
-        return replace(completion, cost_usd=held.meter.share_usd(self._now(), held.in_flight))
+        return replace(completion, cost_usd=self._share_usd(held))
+
+    def _share_usd(self, held: Held) -> Decimal | None:
+        return held.meter.share_usd(self._now(), held.in_flight)
 
 
 class RentedCompute:
@@ -130,5 +134,6 @@ class RentedCompute:
         price = await self.server.price()
         shared = price.cost_usd(patience.expected_boot + patience.idle) / terms.expected_answers
         own = price.usd_per_hour * Decimal(str(terms.expected_seconds)) / 3600
-        waiting = 0.0 if self.server.is_serving else patience.expected_boot
-        return usd_quote(shared + own, self._rates, terms.expected_seconds + waiting)
+        starting = 0.0 if self.server.is_serving else patience.expected_boot
+        quote = usd_quote(shared + own, self._rates, terms.expected_seconds + starting)
+        return replace(quote, starting_seconds=starting)

@@ -201,8 +201,10 @@ class RentedServer:
             rental = self._rental
             assert rental is not None
         try:
+            # One that has served before has its image and model: it need not be waited for as long as a new one.
+            patience = self._patience if self._held is None else self._patience.for_another_start()
             serving, server = await until_it_serves(
-                self._landlord, self._connect, rental, self._patience, clock=self._clock, sleep=self._sleep
+                self._landlord, self._connect, rental, patience, clock=self._clock, sleep=self._sleep
             )
         except OracleError as error:
             self._failures += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,12 @@ import tomlkit
 from pipeline_world import World, until
 
 from oracle.core.lifecycle import State
+from oracle.core.policy import DEADLINE_TOO_CLOSE
 from oracle.core.request import Status
 from oracle.localnet.emulators.ionet import IonetCloud
 from oracle.localnet.emulators.server import Running, serve
+from oracle.pipeline.choice import FEWEST_JOBS
+from oracle.providers.rented.compute import RentedCompute
 from oracle.store import attempts
 from oracle.testing.daemon import DaemonProcess
 
@@ -55,6 +59,25 @@ async def test_requests_share_a_container_which_ends_with_the_daemon(world: Worl
             assert sum(costs) == pytest.approx(3_067_500, abs=2)
             assert len(live(emulator)) == 1
         assert live(emulator) == []
+    assert len(emulator.books()["rentals"]) == 1
+
+
+async def test_a_request_that_could_not_wait_for_the_start_rents_nothing(world: World) -> None:
+    """However fast the container answered that is there no longer."""
+    emulator = IonetCloud(f"{world.model_url.url}/v1")
+    async with serve(emulator) as url, world.daemon(**renting(url, expected_answers=5)) as daemon:
+        quick = [await world.submit(model="gpu", fee_lamports=5_000_000, nonce=nonce) for nonce in range(FEWEST_JOBS)]
+        for submitted in quick:
+            await world.reaches(daemon, submitted, State.SETTLED)
+        cloud = daemon.context.providers["cloud"]
+        assert isinstance(cloud, RentedCompute)
+        cloud._patience = replace(cloud._patience, expected_boot=6_000.0)
+        cloud.server._idle_since -= cloud._patience.idle
+        await cloud.server.look_after()
+        assert live(emulator) == []
+        late = await world.submit(model="gpu", fee_lamports=5_000_000)
+        row = await world.reaches(daemon, late, State.DECLINED)
+        assert row.error_code == DEADLINE_TOO_CLOSE.code
     assert len(emulator.books()["rentals"]) == 1
 
 

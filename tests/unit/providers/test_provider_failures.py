@@ -99,6 +99,12 @@ OTHERS = [
         b'{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","param":"model","code":404}}',
         errors.MODEL_UNAVAILABLE,
     ),
+    # vLLM as it was long ago
+    (
+        404,
+        b'{"object":"error","message":"The model `x` does not exist.","type":"NotFoundError","param":null,"code":404}',
+        errors.MODEL_UNAVAILABLE,
+    ),
     (501, b'{"error":{"message":"no","type":"NotImplementedError","param":null,"code":501}}', errors.REQUEST_REFUSED),
     (
         400,

@@ -71,13 +71,14 @@ async def test_a_quote_is_a_share_of_start_and_idle_time_and_the_time_of_the_ans
     # 3.6 USD an hour is a thousandth a second: (60 + 300) / 4 + 10 seconds.
     assert quote.cost.amount == pytest.approx(0.1)
     assert quote.cost_lamports == 1_000_000
-    assert quote.expected_seconds == 70.0
+    assert (quote.expected_seconds, quote.starting_seconds) == (70.0, 60.0)
 
 
 async def test_a_quote_expects_no_start_where_a_server_serves(landlord: FakeLandlord) -> None:
     provider = compute(landlord)
     await provider.answer(TASK)
-    assert (await provider.quote(TASK)).expected_seconds == 10.0
+    quote = await provider.quote(TASK)
+    assert (quote.expected_seconds, quote.starting_seconds) == (10.0, 0.0)
 
 
 async def test_the_expected_answers_pay_for_the_whole_rental(landlord: FakeLandlord) -> None:
@@ -96,6 +97,10 @@ async def test_a_streamed_answer_is_billed_too(landlord: FakeLandlord) -> None:
     last = [piece async for piece in compute(landlord).stream(TASK)][-1]
     assert isinstance(last, Output)
     assert last.cost_lamports == 3_000_000
+
+
+async def test_embeddings_are_billed_too(landlord: FakeLandlord) -> None:
+    assert (await compute(landlord).embed(TASK.model, ["a"], seconds=10)).cost_lamports == 3_000_000
 
 
 async def test_private_requests_are_refused_where_strangers_could_read_them(landlord: FakeLandlord) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from provider_wire import TASK
-from rented_town import NAMING, FakeClock, FakeLandlord, rented
+from rented_town import NAMING, PATIENCE, FakeClock, FakeLandlord, rented
 
 from oracle.core.errors import OracleError
 from oracle.providers import errors
@@ -246,6 +246,23 @@ async def test_a_server_that_ended_unasked_is_noticed_by_the_tender(landlord: Fa
     await server.look_after()
     assert not server.is_serving
     assert await ask(server) == "id-2"
+
+
+async def test_a_server_that_has_served_and_hangs_is_not_waited_for_as_long_as_a_new_one(
+    landlord: FakeLandlord,
+) -> None:
+    server = rented(landlord)
+    await ask(server)
+    landlord.servers[0].failure = errors.UNAVAILABLE("HTTP 502")
+    landlord.boots = 1_000_000
+    with pytest.raises(OracleError):
+        await ask(server)
+    began = landlord.clock()
+    with pytest.raises(OracleError) as raised:
+        await ask(server)
+    assert raised.value.error is errors.SERVER_NOT_UP
+    assert PATIENCE.expected_boot <= landlord.clock() - began < PATIENCE.boot
+    assert landlord.running() == []
 
 
 async def test_a_doubted_server_that_answers_is_kept_and_calls_on_it_are_not_cut(landlord: FakeLandlord) -> None:
