@@ -35,6 +35,8 @@ async def ready(context: Context) -> dict[str, str]:
         await context.store.read(lambda c: None)
     except OracleError as error:
         problems["database"] = str(error)
+    if (trouble := context.signer.trouble) is not None:
+        problems["signer"] = trouble
     problems |= endpoints(context.pool)
     if "cluster" in problems:
         return problems  # to ask it would take as long as the pool is patient, and tell no more

@@ -28,7 +28,7 @@ SIGNER_NOT_DETERMINISTIC = ErrorCode(
     "Use a signer that signs as RFC 8032 says, as a keypair file does; or buy nothing at providers paid on chain.",
 )
 
-_TEXT: Final = b"\xffinference oracle: keys of purchases, version 1"
+TEXT: Final = b"\xffinference oracle: keys of purchases, version 1"
 _EPOCH: Final = b"0"
 
 
@@ -50,7 +50,7 @@ class DerivedKeys:
         async with self._lock:
             if self.__secret is None:
                 await self._signer.ready()
-                first, second = [await self._signer.sign(_TEXT) for _ in range(2)]
+                first, second = [await self._signer.sign(TEXT) for _ in range(2)]
                 if first != second:
                     raise SIGNER_NOT_DETERMINISTIC(f"operator {self._signer.public_key}")
                 self.__secret = hashlib.sha256(first).digest()

@@ -47,9 +47,22 @@ class Signer(Protocol):
     @property
     def public_key(self) -> Pubkey: ...
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from signing, as far as it knows; None while nothing does."""
+        ...
+
     async def ready(self) -> None: ...
 
-    async def sign(self, message: bytes) -> bytes: ...
+    async def sign(self, message: bytes, *, micro_nos: int = 0) -> bytes:
+        """`micro_nos` is what the transaction takes in NOS tokens: the spend policy cannot read it from the bytes."""
+        ...
+
+
+class Closable(Signer, Protocol):
+    """A signer that whoever opened it closes."""
+
+    async def close(self) -> None: ...
 
 
 class KeypairSigner:
@@ -66,11 +79,18 @@ class KeypairSigner:
     def public_key(self) -> Pubkey:
         return self.__public_key
 
+    @property
+    def trouble(self) -> None:
+        return None
+
     async def ready(self) -> None:
         return None
 
-    async def sign(self, message: bytes) -> bytes:
+    async def sign(self, message: bytes, *, micro_nos: int = 0) -> bytes:
         return bytes(self.__keypair.sign_message(message))
+
+    async def close(self) -> None:
+        return None
 
     def __repr__(self) -> str:
         return f"KeypairSigner({self.public_key})"

@@ -9,7 +9,22 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from oracle.cli import close_, config, db, demo, doctor, gateway, inspect, list_, localnet, queue, run_, submit, verify
+from oracle.cli import (
+    close_,
+    config,
+    db,
+    demo,
+    doctor,
+    gateway,
+    inspect,
+    list_,
+    localnet,
+    queue,
+    run_,
+    signer,
+    submit,
+    verify,
+)
 from oracle.cli.output import show_error
 from oracle.core.errors import OracleError
 
@@ -60,5 +75,6 @@ app.command("verify")(verify.verify)
 app.command("close")(close_.close)
 app.command("doctor")(doctor.doctor)
 app.add_typer(queue.app, name="queue")
+app.add_typer(signer.app, name="signer")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")

@@ -34,3 +34,9 @@ REQUEST_OPEN = ErrorCode(
     "It may yet be answered: its deadline has not passed.",
     "Wait for its deadline, and run the command again.",
 )
+NO_SUCH_USER = ErrorCode(
+    "ORC-CLI-006",
+    "No such user",
+    "This machine has no user of the name that was given.",
+    "Name the user that the daemon runs as, or its number (`id -u`).",
+)

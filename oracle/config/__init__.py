@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from oracle.config.errors import CONFIG_INVALID, CONFIG_MISSING, CONFIG_NOT_TOML
 from oracle.config.gateway import Gateway, GatewayKey
-from oracle.config.sections import Config, InputFetch, Log, Operator, Settlement
+from oracle.config.sections import Config, InputFetch, Log, Operator, Settlement, Spending
 
 __all__ = [
     "DEFAULT_PATH",
@@ -24,6 +24,7 @@ __all__ = [
     "Log",
     "Operator",
     "Settlement",
+    "Spending",
     "load",
     "parse",
 ]

@@ -54,6 +54,14 @@ class Operator(_Section):
     """Name of an environment variable that holds the same JSON array, or the base58 secret key."""
     keypair_credential: str | None = None
     """Name of a systemd credential (`LoadCredential=`) that holds the same."""
+    aws_kms_key: str | None = None
+    """Id, ARN or `alias/NAME` of an Ed25519 key in AWS KMS (extra `aws`). boto3 finds region and credentials."""
+    gcp_kms_key: str | None = None
+    """`projects/…/cryptoKeyVersions/N` of an Ed25519 key in Google Cloud KMS (extra `gcp`)."""
+    gcp_kms_endpoint: WebUrl = SecretStr("https://cloudkms.googleapis.com")
+    """Where Google Cloud KMS is; another one for a private endpoint."""
+    socket: Annotated[Path | None, Field(strict=False)] = None
+    """Unix socket of `oracle signer serve`, which holds the key as another user."""
     queues: Addresses = []
     """Addresses of the queues to serve."""
     base_uri: BaseUri = "http://127.0.0.1:8787"
@@ -61,9 +69,25 @@ class Operator(_Section):
 
     @model_validator(mode="after")
     def _one_key(self) -> Operator:
-        if sum(x is not None for x in (self.keypair, self.keypair_env, self.keypair_credential)) > 1:
-            raise ValueError("set only one of keypair, keypair_env and keypair_credential")
+        local = (self.keypair, self.keypair_env, self.keypair_credential)
+        if sum(x is not None for x in (*local, self.aws_kms_key, self.gcp_kms_key, self.socket)) > 1:
+            raise ValueError(
+                "set only one of keypair, keypair_env, keypair_credential, aws_kms_key, gcp_kms_key and socket"
+            )
         return self
+
+
+class Spending(_Section):
+    """The most that each key signs for: fees, and whatever the instructions can move out of its wallet."""
+
+    max_lamports_per_transaction: Annotated[int, Field(ge=5_000)] = 20_000_000
+    """A transaction that can cost more is not signed. A job on Nosana's chain puts down 4,300,000 lamports."""
+    max_lamports_per_day: Annotated[int, Field(ge=5_000)] = 2_000_000_000
+    """Nothing more is signed on a day (UTC) that has cost this much: 3 million settlements, or 460 jobs on chain."""
+    max_micro_nos_per_transaction: Annotated[int, Field(ge=0)] = 20_000_000
+    """A job on Nosana's chain that is dearer is not bought, in millionths of a NOS."""
+    max_micro_nos_per_day: Annotated[int, Field(ge=0)] = 500_000_000
+    """Nothing more is bought on Nosana's chain on a day (UTC) that has cost this much, in millionths of a NOS."""
 
 
 class Database(_Section):
@@ -226,6 +250,7 @@ class Config(_Section):
 
     cluster: Cluster = Cluster()
     operator: Operator = Operator()
+    spending: Spending = Spending()
     database: Database = Database()
     api: Api = Api()
     rates: RateSettings = RateSettings()
@@ -252,6 +277,8 @@ class Config(_Section):
                     raise ValueError(f"models.{name}: no [providers.{route.provider}] section")
             if len({(route.provider, route.model) for route in model.routes}) < len(model.routes):
                 raise ValueError(f"models.{name}: two routes lead to the same model of the same provider")
+        if self.gateway.record_fee_lamports > self.spending.max_lamports_per_transaction:
+            raise ValueError("gateway.record_fee_lamports is above spending.max_lamports_per_transaction")
         self.gateway.check(self.models, self.operator.queues)
         return self
 

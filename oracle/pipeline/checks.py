@@ -47,7 +47,9 @@ async def _all_of(config: Config) -> AsyncIterator[CheckResult]:
     except OracleError as error:
         yield failed("program binding", error)
     try:
-        key = daemon.signer_of(config.operator).public_key
+        signer = await daemon.open_signer(config.operator)
+        key = signer.public_key
+        await signer.close()
         yield ok("operator key", str(key))
     except OracleError as error:
         key = None
@@ -109,7 +111,8 @@ async def _outputs(config: Config) -> CheckResult:
 async def _chain(stack: AsyncExitStack, config: Config) -> ChainAccess | None:
     """What providers that are paid on chain are given; None where key, database or cluster are not there."""
     try:
-        signer = daemon.signer_of(config.operator)
+        signer = await daemon.open_signer(config.operator)
+        stack.push_async_callback(signer.close)
         store = await Store.open(config.database.url)
         stack.push_async_callback(store.close)
         pool = daemon.pool_of(config)

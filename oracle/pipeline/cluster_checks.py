@@ -15,7 +15,7 @@ from oracle.chain.rpc.types import DataSlice
 from oracle.config import Config
 from oracle.core import endpoints
 from oracle.core.errors import OracleError
-from oracle.pipeline import daemon
+from oracle.pipeline.charter import program_of
 from oracle.pipeline.errors import UNCONFIGURED_QUEUE
 from oracle.pipeline.findings import CheckResult, Health, failed, ok
 from oracle.pipeline.queues import unconfigured_queues
@@ -58,7 +58,7 @@ def _endpoint(state: endpoints.Endpoint, health: endpoints.Health) -> CheckResul
 
 
 async def _on_chain(rpc: Client, config: Config, key: Pubkey | None) -> AsyncIterator[CheckResult]:
-    program_id = daemon.program_of(config)
+    program_id = program_of(config)
     try:
         program = (await rpc.get_account(program_id, data_slice=DataSlice(0, 0))).value
         if program is None or not program.executable:

@@ -21,14 +21,18 @@ from oracle.chain.rpc.address import address
 from oracle.chain.rpc.client import Client
 from oracle.chain.rpc.limits import Limits
 from oracle.chain.rpc.pool import EndpointConfig, Pool
-from oracle.chain.signer import Signer
+from oracle.chain.signer import Closable, KeypairSigner, Signer
+from oracle.chain.signing.aws_kms import AwsKms
+from oracle.chain.signing.gcp_kms import GcpKms
+from oracle.chain.signing.remote import RemoteSigner
+from oracle.chain.signing.socket_client import SigningSocket
 from oracle.chain.watcher import Layout, Watcher
 from oracle.chain.ws import PubSub, SlotNotice, websocket_url
 from oracle.config import Config, Operator
 from oracle.core.compute import Tended
 from oracle.core.errors import OracleError
 from oracle.core.purchase import ChainAccess
-from oracle.pipeline import admit, budget, follow, housekeeping, intake, poll, settle, submit, worker
+from oracle.pipeline import admit, budget, charter, follow, housekeeping, intake, poll, settle, submit, worker
 from oracle.pipeline.chain_view import RpcView
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells, Context
@@ -60,14 +64,16 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
     """A daemon that holds its locks, has its schema at head and knows its cluster. Raises what speaks against it."""
     clock = clock or Clock()
     selfcheck.check(idl.built_in())
-    signer = signer_of(config.operator)
     async with AsyncExitStack() as stack:
-        is_alone = hold_alone(stack, config, signer)
+        key = await open_signer(config.operator)
+        stack.push_async_callback(key.close)
+        is_alone = hold_alone(stack, config, key.public_key)
         if await asyncio.to_thread(migrate.current, config.database.url) is None:
             # A new database needs no ceremony; one with a schema is changed only by `oracle db upgrade`.
             await asyncio.to_thread(migrate.upgrade, config.database.url)
         store = await Store.open(config.database.url, patience_seconds=PATIENCE_SECONDS)
         stack.push_async_callback(store.close)
+        signer = charter.guarded(key, charter.operator_charter(config), config.spending, store, clock)
         await store.write(lambda c: requests.adopt(c, str(signer.public_key)))
         now_ms = clock.now_ms()
         if is_alone and (left := await store.write(lambda c: leases.take_over(c, now_ms))):
@@ -100,7 +106,7 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
             config=config,
             store=store,
             rpc=pool.client,
-            program_id=program_of(config),
+            program_id=charter.program_of(config),
             signer=signer,
             queues=tuple(Pubkey.from_string(queue) for queue in config.operator.queues),
             providers=providers,
@@ -176,6 +182,7 @@ class Daemon:
             "slots": self.track_slots,
             "slot-poll": self.ask_slot,
             "wallet": self.ask_balance,
+            "signer": self.ask_signer,
             "intake": lambda: intake.run(context, self.watcher.watch()),
             **{f"tend {name}": held.tend for name, held in context.providers.items() if isinstance(held, Tended)},
         }
@@ -217,6 +224,15 @@ class Daemon:
                 log.info("slot unknown", code=error.code, detail=error.detail)
             await asyncio.sleep(SLOT_SECONDS)
 
+    async def ask_signer(self) -> None:
+        """One that was in trouble is asked whether it still is, so that `/readyz` tells the truth of an idle daemon."""
+        while True:
+            try:
+                await self.context.signer.ready()
+            except OracleError as error:
+                log.warning("signer not ready", code=error.code, detail=error.detail)
+            await asyncio.sleep(WALLET_SECONDS)
+
     async def ask_balance(self) -> None:
         context = self.context
         while True:
@@ -227,7 +243,7 @@ class Daemon:
             await asyncio.sleep(WALLET_SECONDS)
 
 
-def hold_alone(stack: AsyncExitStack, config: Config, signer: Signer) -> bool:
+def hold_alone(stack: AsyncExitStack, config: Config, key: Pubkey) -> bool:
     """One daemon a database file and a key on this machine: two would sign for the same requests.
 
     Whether the database is ours alone, as a file is and a PostgreSQL server is not.
@@ -235,7 +251,7 @@ def hold_alone(stack: AsyncExitStack, config: Config, signer: Signer) -> bool:
     held = lock.hold_database(config.database.url)
     if held is not None:
         stack.callback(held.release)
-    stack.callback(lock.hold(f"operator-{signer.public_key}").release)
+    stack.callback(lock.hold(f"operator-{key}").release)
     return held is not None
 
 
@@ -249,15 +265,26 @@ async def same_cluster(store: Store, rpc: Client) -> None:
         raise WRONG_CLUSTER(f"database {known}, cluster {genesis}")
 
 
-def signer_of(operator: Operator) -> Signer:
-    """The operator's key from where the configuration says. Raises ORC-SIGNER-001 … 003."""
+async def open_signer(operator: Operator) -> Closable:
+    """The operator's key, wherever it is kept; close it. Raises ORC-SIGNER-NNN."""
+    if operator.aws_kms_key is not None:
+        return await RemoteSigner.open(AwsKms(operator.aws_kms_key))
+    if operator.gcp_kms_key is not None:
+        return await RemoteSigner.open(GcpKms(operator.gcp_kms_key, operator.gcp_kms_endpoint.get_secret_value()))
+    if operator.socket is not None:
+        return await RemoteSigner.open(SigningSocket(operator.socket))
+    return key_of(operator)
+
+
+def key_of(operator: Operator) -> KeypairSigner:
+    """The operator's key, where this process reads it. Raises ORC-SIGNER-001 … 003."""
     if operator.keypair is not None:
         return signers.from_file(operator.keypair)
     if operator.keypair_env is not None:
         return signers.from_environment(operator.keypair_env)
     if operator.keypair_credential is not None:
         return signers.from_credential(operator.keypair_credential)
-    raise signers.KEY_MISSING("operator.keypair, keypair_env and keypair_credential are all unset")
+    raise signers.KEY_MISSING("neither operator.keypair nor any of its siblings is set")
 
 
 def pool_of(config: Config) -> Pool:
@@ -274,8 +301,3 @@ def pool_of(config: Config) -> Pool:
 def _unless_local(url: str, limits: Limits) -> Limits | None:
     """A chain on this machine is nobody's shared endpoint: the pool calls it freely."""
     return None if address(url).is_loopback else limits
-
-
-def program_of(config: Config) -> Pubkey:
-    named = config.cluster.program_id
-    return idl.program_id() if named is None else Pubkey.from_string(named)

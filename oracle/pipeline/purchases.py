@@ -228,15 +228,16 @@ class Purchases:
         message = message_of(
             self.payer, order.instructions, blockhash.blockhash, unit_limit=units, micro_lamports=price
         )
-        transaction = VersionedTransaction.populate(message, await self._signatures(message, cosigners))
+        transaction = VersionedTransaction.populate(message, await self._signatures(order, message, cosigners))
         fee = fee_lamports(units, price) + LAMPORTS_PER_SIGNATURE * len(cosigners)
         return _Signed(transaction, blockhash, fee)
 
-    async def _signatures(self, message: MessageV0, cosigners: Sequence[Keypair]) -> list[Signature]:
+    async def _signatures(self, order: Order, message: MessageV0, cosigners: Sequence[Keypair]) -> list[Signature]:
         """In the order of the message's accounts, the payer first."""
         signed = to_bytes_versioned(message)
         by_address = {key.pubkey(): key for key in cosigners}
-        own = Signature.from_bytes(await self._signer.sign(signed))
+        tokens = sum(order.most_spent.values())
+        own = Signature.from_bytes(await self._signer.sign(signed, micro_nos=tokens))
         others = message.account_keys[1 : message.header.num_required_signatures]
         return [own, *(by_address[address].sign_message(signed) for address in others)]
 

@@ -35,17 +35,23 @@ DUTIES = (SettlementKind.EXPIRE, SettlementKind.CLOSE)
 ON_A_CLAIM = (SettlementKind.RECORD, SettlementKind.REJECT)
 
 
+def overdue(context: Context, members: Sequence[Member]) -> list[Member]:
+    """Those whose deadline is nearer than the margin: a result might land too late to be paid."""
+    newest_slot = context.slot() + context.terms().deadline_margin_slots
+    return [
+        member
+        for member in members
+        if member.settlement.kind not in DUTIES and newest_slot > member.settlement.deadline_slot
+    ]
+
+
 async def drop_overdue(context: Context, members: Sequence[Member]) -> list[Member]:
-    """Nothing is signed within the margin of a deadline, where a result might land too late to be paid."""
-    slot, margin = context.slot(), context.terms().deadline_margin_slots
-    in_time = []
-    for member in members:
-        if member.settlement.kind not in DUTIES and slot + margin > member.settlement.deadline_slot:
-            why = f"slot {slot}, deadline {member.settlement.deadline_slot}"
-            await give_up(context, member.settlement, OVERDUE, why)
-        else:
-            in_time.append(member)
-    return in_time
+    """Nothing is signed within the margin of a deadline."""
+    late = overdue(context, members)
+    for member in late:
+        why = f"slot {context.slot()}, deadline {member.settlement.deadline_slot}"
+        await give_up(context, member.settlement, OVERDUE, why)
+    return [member for member in members if member not in late] if late else list(members)
 
 
 async def refused(context: Context, member: Member, why: str) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from oracle.chain.program.errors import explain
 from oracle.chain.rpc.errors import BEHIND
 from oracle.chain.rpc.types import Simulation, TransactionFailure
+from oracle.chain.signing.errors import SIGNED_TOO_LATE
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
 from oracle.core.packing import MAX_COMPUTE_UNITS, bisect, pack
@@ -23,7 +24,7 @@ from oracle.pipeline import worker
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import OPERATOR_BROKE, SETTLEMENT_REFUSED, UNEXPECTED
 from oracle.pipeline.notes import noted
-from oracle.pipeline.refusals import BELL, drop_overdue, give_up, postpone, refused, times
+from oracle.pipeline.refusals import BELL, drop_overdue, give_up, overdue, postpone, refused, times
 from oracle.pipeline.transactions import (
     BUDGET_INSTRUCTIONS,
     Member,
@@ -226,6 +227,9 @@ async def sign_and_send(context: Context, members: Sequence[Member], simulation:
         micro_lamports=price,
     )
     transaction = await signed(context.signer, message)
+    if late := overdue(context, members):
+        # Nobody has seen it, and nobody will: what is thrown away here can never land.
+        raise SIGNED_TOO_LATE(f"{len(late)} of {len(members)} members")
     wire, now_ms = bytes(transaction), context.clock.now_ms()
     signature = transaction.signatures[0]
     row = await context.store.write(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +31,7 @@ from oracle.providers.nosana.market_place import MarketPlace
 from oracle.providers.nosana.markets import Wanted
 from oracle.providers.nosana.onchain import NosanaOnChain
 from oracle.providers.nosana.onchain_markets import ChainMarkets
-from oracle.providers.nosana.program import Program
+from oracle.providers.nosana.program import Cluster, Program
 from oracle.providers.nosana.purchase import Purchase
 from oracle.providers.nosana.templates import Template
 from oracle.providers.openai.client import OpenAIChat
@@ -93,6 +93,11 @@ def parse(settings: Mapping[str, Any]) -> ProviderSettings:
     except ValidationError as error:
         findings = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise errors.SETTINGS_INVALID(findings) from None
+
+
+def nosana_clusters(providers: Iterable[ProviderSettings]) -> list[Cluster]:
+    """On which clusters' Jobs programs jobs are bought with the operator's key."""
+    return sorted({each.cluster for each in providers if isinstance(each, NosanaOnChainSettings)})
 
 
 def build(

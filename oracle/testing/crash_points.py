@@ -140,8 +140,13 @@ class _WatchedSigner:
     async def ready(self) -> None:
         await self._points.around(f"signer.ready {_site()}", self._signer.ready())
 
-    async def sign(self, message: bytes) -> bytes:
-        return await self._points.around(f"signer.sign {_site()}", self._signer.sign(message))
+    @property
+    def trouble(self) -> str | None:
+        return self._signer.trouble
+
+    async def sign(self, message: bytes, *, micro_nos: int = 0) -> bytes:
+        signing = self._signer.sign(message, micro_nos=micro_nos)
+        return await self._points.around(f"signer.sign {_site()}", signing)
 
 
 def _written(work: Callable[..., Any]) -> str:

@@ -18,8 +18,9 @@ from oracle.api.gateway.recorder import Recorder
 from oracle.api.gateway.recording import Desk
 from oracle.api.server import serving
 from oracle.config import Operator
+from oracle.pipeline import charter
 from oracle.pipeline.context import Context
-from oracle.pipeline.daemon import signer_of
+from oracle.pipeline.daemon import key_of
 from oracle.pipeline.supervisor import Loop, supervise
 
 log = structlog.get_logger(__name__)
@@ -49,12 +50,15 @@ def assembled(context: Context) -> tuple[Gateway, Mapping[str, Loop]]:
     desk = None
     loops: dict[str, Loop] = {"reaper": lambda: reaper.run(context)}
     if settings.has_keypair:
-        signer = signer_of(
+        key = key_of(
             Operator(
                 keypair=settings.keypair,
                 keypair_env=settings.keypair_env,
                 keypair_credential=settings.keypair_credential,
             )
+        )
+        signer = charter.guarded(
+            key, charter.gateway_charter(context.config), context.config.spending, context.store, context.clock
         )
         desk = Desk(context, signer, lambda: secrets.randbits(63))
         loops["recorder"] = Recorder(context, signer).run

@@ -25,14 +25,14 @@ RUN: Final = bytes.fromhex("c2a96ee6eb0be116")
 MARKET: Final = bytes.fromhex("c94ebbe1f0c6c9fb")
 RUN_JOB_OFFSET: Final = 8
 
-_LIST: Final = bytes.fromhex("36aec14311298426")
-_DELIST: Final = bytes.fromhex("3788cd6b6bad041f")
-_END: Final = bytes.fromhex("b4a0f9d9c2794610")
-_RECOVER: Final = bytes.fromhex("6cd8263a6d927411")
+LIST: Final = bytes.fromhex("36aec14311298426")
+DELIST: Final = bytes.fromhex("3788cd6b6bad041f")
+END: Final = bytes.fromhex("b4a0f9d9c2794610")
+RECOVER: Final = bytes.fromhex("6cd8263a6d927411")
 
 _REWARDS_PROGRAM: Final = Pubkey.from_string("nosRB8DUV67oLNrL45bo2pFLrmsWPiewe2Lk2DRNYCp")
 _STAKING_PROGRAM: Final = Pubkey.from_string("nosScmHY2uR24Zh751PmGj9ww9QRNHewh9H59AfrTJE")
-_ASSOCIATED_TOKEN_PROGRAM: Final = Pubkey.from_string("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL")
+ASSOCIATED_TOKEN_PROGRAM: Final = Pubkey.from_string("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL")
 
 Cluster = Literal["mainnet", "devnet"]
 _JOBS_PROGRAM: Final = {
@@ -133,7 +133,7 @@ class Program:
             _read(TOKEN_PROGRAM),
             _read(SYSTEM_PROGRAM),
         ]
-        return Instruction(self.id, _LIST + definition + struct.pack("<q", timeout_seconds), accounts)
+        return Instruction(self.id, LIST + definition + struct.pack("<q", timeout_seconds), accounts)
 
     def delist(self, job: Pubkey, account: JobAccount, owner: Pubkey) -> Instruction:
         """Withdraws a job that waits: the whole deposit comes back."""
@@ -146,7 +146,7 @@ class Program:
             _read(TOKEN_PROGRAM),
             _signer(owner, writable=True),
         ]
-        return Instruction(self.id, _DELIST, accounts)
+        return Instruction(self.id, DELIST, accounts)
 
     def end(self, job: Pubkey, account: JobAccount, run: Pubkey, held: RunAccount, owner: Pubkey) -> Instruction:
         """Ends a job that runs: the seconds it ran are paid, the rest comes back."""
@@ -161,7 +161,7 @@ class Program:
             _signer(owner, writable=True),
             _read(TOKEN_PROGRAM),
         ]
-        return Instruction(self.id, _END, accounts)
+        return Instruction(self.id, END, accounts)
 
     def recover(self, job: Pubkey, account: JobAccount, owner: Pubkey) -> Instruction:
         """Takes back the whole deposit of a job that its host has quit."""
@@ -174,7 +174,7 @@ class Program:
             _signer(owner),
             _read(TOKEN_PROGRAM),
         ]
-        return Instruction(self.id, _RECOVER, accounts)
+        return Instruction(self.id, RECOVER, accounts)
 
     def create_nos_account(self, owner: Pubkey, payer: Pubkey) -> Instruction:
         """Makes the NOS account of `owner`, unless it is there."""
@@ -186,7 +186,7 @@ class Program:
             _read(SYSTEM_PROGRAM),
             _read(TOKEN_PROGRAM),
         ]
-        return Instruction(_ASSOCIATED_TOKEN_PROGRAM, bytes([1]), accounts)
+        return Instruction(ASSOCIATED_TOKEN_PROGRAM, bytes([1]), accounts)
 
 
 def read_job(data: bytes) -> JobAccount:

@@ -35,6 +35,7 @@ DEPLOY = ROOT / "deploy"
 ALERTS = (DEPLOY / "prometheus/alerts.yml").read_text()
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboard.json").read_text())
 UNIT = (DEPLOY / "inference-oracle.service").read_text()
+SIGNER_UNIT = (DEPLOY / "inference-oracle-signer.service").read_text()
 
 _METRIC = re.compile(r"\b(oracle_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'(\w+)(?:=~|=|!=|!~)"([^"]*)"')
@@ -138,9 +139,9 @@ def test_a_code_named_under_deploy_exists() -> None:
     assert not named - CATALOGUE.keys()
 
 
-def test_the_unit_starts_commands_that_exist() -> None:
-    starts = re.findall(r"^ExecStart(?:Pre)?=\S+/oracle (.*)$", UNIT, re.MULTILINE)
-    assert len(starts) == 2
+def test_the_units_start_commands_that_exist() -> None:
+    starts = re.findall(r"^ExecStart(?:Pre)?=\S+/oracle (.*)$", UNIT + SIGNER_UNIT, re.MULTILINE)
+    assert len(starts) == 3
     for line in starts:
         command, words = typer.main.get_command(app), shlex.split(line)
         while hasattr(command, "commands"):

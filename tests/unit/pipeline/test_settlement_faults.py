@@ -513,6 +513,33 @@ async def test_a_signer_that_takes_its_time_signs_nothing_too_late(database: Mem
     assert (await world.row()).state is State.PARKED
 
 
+async def test_a_signature_that_comes_too_late_is_thrown_away_unseen(database: Memory) -> None:
+    world = await computed(database, 2, ttl_slots=60)
+    world.database.rows("UPDATE settlements SET deadline_slot = deadline_slot + 10000 WHERE id = 2")
+    deadline = (await world.row()).deadline_slot
+    world.advance(deadline - 12 - world.chain.slot)
+
+    async def ready() -> None:
+        return None
+
+    async def sign(message: bytes, *, micro_nos: int = 0) -> bytes:
+        world.advance(5)
+        return await signer.sign(message, micro_nos=micro_nos)
+
+    signer = world.context.signer
+    world.context.signer = SlowSigner(signer, ready)  # type: ignore[assignment]
+    world.context.signer.sign = sign  # type: ignore[method-assign]
+    await world.run(world.send)
+    assert world.sent == {}
+    assert world.database.rows("SELECT count(*) FROM signatures") == [(0,)]
+    world.context.signer = signer
+    world.advance(5)
+    await world.run(world.send)
+    [transaction] = world.sent.values()
+    assert [member.address for member in transaction.members] == [str(ADDRESSES[1])]
+    assert (await world.row()).state is State.PARKED
+
+
 class SlowSigner:
     def __init__(self, signer: object, ready: object) -> None:
         self.public_key, self.sign, self.ready = signer.public_key, signer.sign, ready  # type: ignore[attr-defined]
