@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from oracle.chain.rpc.errors import ENDPOINT_TROUBLE
 from oracle.core.backoff import backoff_seconds
 from oracle.core.errors import OracleError, Verdict
 from oracle.core.lifecycle import State
@@ -23,8 +24,11 @@ from oracle.store.rows import RequestRow
 log = structlog.get_logger(__name__)
 Step = Callable[[Context, RequestRow], Awaitable[None]]
 
-# Nothing of the request has failed: it waits for others, or for our own database.
-_UNCOUNTED = (NOT_NOW.code, BUDGET_EXHAUSTED.code, INPUT_WAITING.code, *(trouble.code for trouble in ENGINE_TROUBLE))
+# Nothing of the request has failed: it waits for others, for our own database, or for our endpoints. A revoked API key
+# must not cost a requester the answer.
+_UNCOUNTED = frozenset(
+    error.code for error in (NOT_NOW, BUDGET_EXHAUSTED, INPUT_WAITING, *ENGINE_TROUBLE, *ENDPOINT_TROUBLE)
+)
 
 # Bells wake a loop at once; this bounds how late it notices work that another process left.
 LONGEST_NAP_SECONDS = 1.0

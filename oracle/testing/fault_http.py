@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -36,8 +36,13 @@ class Incoming:
 
     @classmethod
     async def of(cls, scope: Scope, receive: Receive) -> Incoming:
+        """Read it whole. Raises `CutConnection` where its caller leaves meanwhile."""
         request = Request(scope, receive)
-        return cls(scope["method"], _target(scope), _headers(request), await request.body())
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            raise CutConnection from None
+        return cls(scope["method"], _target(scope), _headers(request), body)
 
     @property
     def is_rpc(self) -> bool:

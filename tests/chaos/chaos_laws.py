@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chaos_town import Asked, Oracle, Town
 from solders.pubkey import Pubkey
@@ -43,6 +43,8 @@ class History:
     ends: dict[Pubkey, list[Status]] = field(default_factory=dict)
     closes: Counter[Pubkey] = field(default_factory=Counter)
     fees_asked: dict[Pubkey, int] = field(default_factory=dict)
+    created_slots: dict[Pubkey, int] = field(default_factory=dict)
+    """Where each request came to stay: a fork may have moved it since it was sent."""
     spent_lamports: Counter[Pubkey] = field(default_factory=Counter)
     """Transaction fees, by payer."""
     held_lamports: int = 0
@@ -60,6 +62,7 @@ def history(chain: Chain) -> History:
         for event in read_events(idl.program_id(), record.meta["logMessages"]):
             if isinstance(event, RequestSubmitted):
                 found.fees_asked[event.request] = event.fee_lamports
+                found.created_slots[event.request] = event.created_slot
             elif isinstance(event, RequestClosed):
                 found.closes[event.request] += 1
             elif (end := _ENDS.get(type(event))) is not None:
@@ -94,7 +97,8 @@ def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator
             yield f"{asked.prompt}: ended {ends[0].name}, not {' or '.join(end.name for end in asked.ends)}"
         if found.closes[asked.address] > 1:
             yield f"{asked.prompt}: closed {found.closes[asked.address]} times"
-        if (jobs := paid_jobs(oracle, asked)) > PAID_JOBS.get(asked.model, jobs):
+        created_slot = found.created_slots.get(asked.address, asked.created_slot)
+        if (jobs := paid_jobs(oracle, replace(asked, created_slot=created_slot))) > PAID_JOBS.get(asked.model, jobs):
             yield f"{asked.prompt}: {jobs} paid jobs"
     yield from _books(oracle, found)
 

@@ -29,7 +29,7 @@ from oracle.chain.program.layout import QueueTerms, decode_header
 from oracle.core.lifecycle import ENDED
 from oracle.core.request import Body, Header, Inline, Input, Params, Status
 from oracle.localnet import network
-from oracle.localnet.chain import Chain, Commitment
+from oracle.localnet.chain import Chain, Commitment, Config
 from oracle.localnet.emulators.nosana import Account as Customer
 from oracle.localnet.emulators.nosana import Nosana
 from oracle.localnet.emulators.nosana.emulator import PIN_TOKEN
@@ -120,7 +120,8 @@ class Town:
 
         def send(chain: Chain) -> tuple[int, Any] | None:
             budget = set_compute_unit_limit(200_000)
-            blockhash = chain.bank(Commitment.PROCESSED).blockhash
+            # No fork may drop the block that it is of: the transaction could not come back.
+            blockhash = chain.bank(Commitment.CONFIRMED).blockhash
             message = MessageV0.try_compile(signers[0].pubkey(), [budget, *steps], [], blockhash)
             return chain.status(chain.submit(VersionedTransaction(message, list(signers))))
 
@@ -151,8 +152,8 @@ class Town:
                     uri=URI,
                 ),
             )
-        served = await self.stack.enter_async_context(serve_emulator(oracle.nosana))
-        oracle.write_config(queues, settings, served.url)
+        oracle.nosana_url = (await self.stack.enter_async_context(serve_emulator(oracle.nosana))).url
+        oracle.write_config(queues, settings, oracle.nosana_url)
         self.oracles.append(oracle)
         return oracle
 
@@ -167,6 +168,7 @@ class Oracle:
     operator: Keypair
     requester: Keypair
     directory: Path
+    nosana_url: str = ""
     asked: list[Asked] = field(default_factory=list)
     other_fees_lamports: int = 0
     """Fees of the operator's transactions that its daemon did not make."""
@@ -331,10 +333,12 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
 
 
 @asynccontextmanager
-async def town(directory: Path, *, slot_seconds: float = SLOT_SECONDS) -> AsyncIterator[Town]:
+async def town(
+    directory: Path, *, slot_seconds: float = SLOT_SECONDS, config: Config | None = None
+) -> AsyncIterator[Town]:
     """Chain and providers, served until the block ends."""
     async with AsyncExitStack() as stack:
-        node = await stack.enter_async_context(network.running(slot_seconds=slot_seconds))
+        node = await stack.enter_async_context(network.running(slot_seconds=slot_seconds, config=config))
         models = {
             name: ScriptedOpenAI(words=4, word_seconds=0.05) for name in ("free", "dear", "leaky", "broken", "stuck")
         }

@@ -119,6 +119,21 @@ SUBSCRIPTION_LOST = ErrorCode(
     Verdict.RETRY,
 )
 
+ENDPOINT_TROUBLE: Final = (
+    ANSWER_LOST,
+    UNREACHABLE,
+    RATE_LIMITED,
+    SERVER_ERROR,
+    REFUSED,
+    GARBAGE,
+    BEHIND,
+    NO_ENDPOINT,
+    WRONG_GENESIS,
+    UNSUPPORTED,
+    UNHEALTHY,
+)
+"""What an endpoint has failed at, whatever it was asked: never the fault of the request that it was asked for."""
+
 _RATE_LIMIT_CODES: Final = frozenset({429, -32429})
 _UNSUPPORTED_CODES: Final = frozenset({-32601, -32010, -32011, 403, -32403})
 _UNHEALTHY_CODES: Final = frozenset({-32603, -32004, -32007, -32008, -32009, -32012, -32014, -32019})

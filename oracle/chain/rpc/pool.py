@@ -146,7 +146,8 @@ class Pool:
                     errors.append(error)
             worst = _worth_waiting_for(errors) or self._nobody(call)
             wait = self._pause()
-            if worst.verdict is Verdict.GIVE_UP or wait is None or self._now() + wait > give_up_at:
+            is_hopeless = worst.verdict is Verdict.GIVE_UP and len(errors) >= self._usable()
+            if is_hopeless or wait is None or self._now() + wait > give_up_at:
                 raise worst
             await self._sleep(wait)
 
@@ -242,6 +243,10 @@ class Pool:
             await asyncio.gather(*(self._measure(i) for i in core.for_reading(self._states, now=self._now())))
             positions = core.for_reading(self._states, now=self._now(), min_context_slot=slot)
         return positions
+
+    def _usable(self) -> int:
+        """How many endpoints may serve us sooner or later: one that pauses now has not refused anything."""
+        return sum(state.genesis_matches is not False for state in self._states)
 
     def _pause(self) -> float | None:
         """Seconds until another round makes sense; None if none ever will."""

@@ -8,6 +8,7 @@ from solders.keypair import Keypair
 from oracle.chain.program import instructions
 from oracle.chain.program.addresses import operator_address
 from oracle.chain.program.layout import REQUEST_DISCRIMINATOR
+from oracle.chain.rpc.errors import REFUSED
 from oracle.client.transact import transact
 from oracle.core.lifecycle import State
 from oracle.core.request import Status
@@ -15,6 +16,7 @@ from oracle.localnet import network
 from oracle.pipeline.daemon import Daemon
 from oracle.store import journal
 from oracle.store.rows import JournalRow
+from oracle.testing.fault_proxy import fault_proxy
 
 pytestmark = pytest.mark.localnet
 
@@ -61,6 +63,18 @@ async def test_a_queue_that_names_our_key_without_our_configuration_is_noted_and
         good = await world.submit()
         assert (await world.ended(good)).header.status is Status.FULFILLED
     assert line.detail == {"queue": str(queue)}
+
+
+async def test_an_endpoint_that_refuses_us_for_a_while_ends_no_request(world: World) -> None:
+    async with fault_proxy(world.node) as proxy:
+        cluster = {**world.settings["cluster"], "rpc": [proxy.url]}
+        async with world.daemon(cluster=cluster, policy={"max_retries": 0}) as daemon:
+            proxy.calls.add("html", on="simulateTransaction", count=None, status=403)
+            submitted = await world.submit()
+            row = await world.waits(daemon, submitted, REFUSED)
+            proxy.calls.clear()
+            assert (await world.ended(submitted)).header.status is Status.FULFILLED
+    assert (row.state, row.retries) == (State.SEEN, 0)
 
 
 async def test_a_removed_operator_buys_nothing(world: World) -> None:

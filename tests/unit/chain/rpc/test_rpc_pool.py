@@ -99,6 +99,24 @@ async def test_a_single_endpoint_is_waited_for_as_long_as_it_asked() -> None:
     assert clock.slept == [7.0]
 
 
+async def test_a_refusal_is_not_the_last_word_while_another_endpoint_pauses() -> None:
+    clock = Clock()
+    answers = iter([httpx.Response(429, headers={"retry-after": "7"}), 5, 6])
+    pool = pool_of(Node(getBlockHeight=lambda _: next(answers)), Node(getBlockHeight=httpx.Response(403)), clock=clock)
+    await pool.check()
+    assert await pool.client.get_block_height() == 5
+    assert sum(clock.slept) == pytest.approx(7.0, abs=0.5)
+
+
+async def test_what_every_endpoint_refuses_is_refused_at_once() -> None:
+    clock = Clock()
+    pool = pool_of(*(Node(getBlockHeight=httpx.Response(403)) for _ in range(2)), clock=clock)
+    with pytest.raises(OracleError) as raised:
+        await pool.client.get_block_height()
+    assert raised.value.error is errors.REFUSED
+    assert not clock.slept
+
+
 async def test_a_wait_longer_than_the_patience_is_handed_to_the_caller() -> None:
     clock = Clock()
     pool = pool_of(Node(getBlockHeight=httpx.Response(429, headers={"retry-after": "200"})), clock=clock)

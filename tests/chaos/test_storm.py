@@ -1,0 +1,126 @@
+"""Everything that a network can do, at once and at random, between the daemon and its chain and providers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from chaos_laws import broken_laws
+from chaos_length import chance, say, seconds
+from chaos_load import QUEUES, ask_for
+from chaos_town import Oracle, Town, town
+
+from oracle.localnet.chain import Config
+from oracle.testing.fault_proxy import FaultProxy, fault_proxy
+from oracle.testing.storm import CallFault, Storm
+
+pytestmark = [pytest.mark.localnet, pytest.mark.chaos]
+
+ENDPOINTS = 3
+RPC_RATE = 0.1
+PROVIDER_RATE = 0.25
+REQUESTS_PER_SECOND = 8
+CHAT = ("free", "dear", "leaky", "broken", "stuck")
+NOT_OURS = {CallFault.TWICE, CallFault.HANG}
+"""A paid call that the network itself repeats is paid twice, whatever the daemon does."""
+
+
+@dataclass(slots=True)
+class Weather:
+    """The proxies that stand around one oracle."""
+
+    proxies: list[FaultProxy] = field(default_factory=list)
+    begin: list[Callable[[], None]] = field(default_factory=list)
+
+    def break_loose(self) -> None:
+        for begin in self.begin:
+            begin()
+
+    def calm_down(self) -> None:
+        for proxy in self.proxies:
+            proxy.storm = None
+
+    def struck(self) -> Counter[str]:
+        """How often each kind has struck."""
+        found: Counter[str] = Counter()
+        for proxy in self.proxies:
+            for (kind, _), times in proxy.struck.items():
+                found[kind] += times
+        return found
+
+
+@asynccontextmanager
+async def surrounded(place: Town, name: str, seed: int) -> AsyncIterator[tuple[Oracle, Weather]]:
+    """An oracle that reaches everything through proxies: two endpoints, a WebSocket, and every provider."""
+    weather = Weather()
+    async with AsyncExitStack() as stack:
+
+        async def before(upstream: Any, **storm: Any) -> FaultProxy:
+            proxy = await stack.enter_async_context(fault_proxy(upstream))
+            ready = Storm(seed=seed + len(weather.proxies), **storm)
+            weather.proxies.append(proxy)
+            weather.begin.append(lambda: setattr(proxy, "storm", ready))
+            return proxy
+
+        endpoints = [await before(place.node, rate=RPC_RATE) for _ in range(ENDPOINTS)]
+        once = [kind for kind in CallFault if kind not in NOT_OURS]
+        providers = {}
+        for chat in CHAT:
+            settings = place.providers[chat]
+            proxy = await before(settings["base_url"].removesuffix("/v1"), rate=PROVIDER_RATE, calls=once)
+            providers[chat] = {**settings, "base_url": f"{proxy.url}/v1"}
+        cluster = {
+            "rpc": [proxy.url for proxy in endpoints],
+            "websocket": endpoints[0].ws_url,
+            "scan_interval_seconds": 0.5,
+        }
+        # Asked more often than usual, so that more is there to be struck.
+        settlement = {"poll_interval_seconds": 0.05, "resend_interval_seconds": 0.2}
+        changes = {"cluster": cluster, "providers": providers, "settlement": settlement}
+        oracle = await place.oracle(name, queues=QUEUES, **changes)
+        nosana = await before(oracle.nosana_url, rate=PROVIDER_RATE)
+        oracle.write_config(QUEUES, changes, nosana.url)
+        yield oracle, weather
+
+
+async def kept_running(oracle: Oracle, random: Random, until: float) -> int:
+    """As systemd does: whatever ends the daemon, it is started again. Here it is killed, now and then."""
+    kills = 0
+    while time.monotonic() < until:
+        oracle.launch()
+        try:
+            await oracle.daemon.wait(min(random.uniform(2.0, 8.0), max(0.1, until - time.monotonic())))
+        except TimeoutError:
+            await oracle.daemon.kill()
+            kills += 1
+    return kills
+
+
+@pytest.mark.timeout(1500)
+async def test_whatever_the_network_does_every_law_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seed, random = chance()
+    async with town(tmp_path, config=Config(kept_slots=60)) as place, surrounded(place, "stormy", seed) as it:
+        oracle, weather = it
+        until = time.monotonic() + seconds(15)
+        asking = ask_for(oracle, random, seconds=until - time.monotonic(), per_second=REQUESTS_PER_SECOND)
+        load = asyncio.create_task(asking)
+        weather.break_loose()
+        kills = await kept_running(oracle, random, until)
+        await load
+        weather.calm_down()
+        struck = weather.struck()
+        faults = f"{struck.total()} faults of {len(struck)} kinds"
+        say(capsys, f"{faults}, {kills} kills, {len(oracle.asked)} requests, seed {seed}")
+        oracle.launch()
+        await oracle.at_rest()
+        await oracle.daemon.kill()
+        breaches = await broken_laws(place, as_expected=False)
+    assert not breaches, f"ORACLE_CHAOS_SEED={seed}\n" + "\n".join(breaches)
