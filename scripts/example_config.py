@@ -52,6 +52,7 @@ SAMPLES: Mapping[str, Any] = {
     "usage_url": "https://api.intelligence.io.solutions/v1/api-keys/sub-keys/me/usage",
     "requests_per_second": 5.0,
     "token_limit_field": "max_tokens",
+    "reasoning_tag": "think",
     "directory": "models",
     "organization": "org-…",
     "pinata_jwt": "eyJ…",

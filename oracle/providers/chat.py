@@ -38,6 +38,7 @@ from oracle.providers.pricing import (
     NO_RATES,
     PriceOf,
     Rates,
+    TokenPrice,
     quoted_usd,
     token_cost_usd,
     usd_quote,
@@ -174,10 +175,12 @@ class ChatCompute:
         return await self.chat.models()
 
     async def offers(self) -> Sequence[Offer]:
-        """The models with what is known of them: from a chat API that does not tell, their names."""
+        """The models with what is known of them, and the price at which they are booked."""
         if isinstance(self.chat, Describing):
-            return await self.chat.offers()
-        return tuple(Offer(model) for model in await self.chat.models())
+            offers = await self.chat.offers()
+        else:
+            offers = [Offer(model) for model in await self.chat.models()]
+        return tuple([replace(offer, price=await self._known_price(offer.model)) for offer in offers])
 
     async def allowance(self) -> Allowance | None:
         return await self.chat.allowance() if isinstance(self.chat, Describing) else None
@@ -264,6 +267,12 @@ class ChatCompute:
             return (None, None) if usd is None else (Money(float(usd), "USD"), usd_to_lamports(usd, self._rates))
         except OracleError:
             return None, None
+
+    async def _known_price(self, model: str) -> TokenPrice | None:
+        try:
+            return await self._price_of(model)
+        except OracleError:
+            return None
 
     async def _cut(self, jobs: Sequence[_Job]) -> None:
         runners = [job.runner for job in jobs if job.runner is not None]

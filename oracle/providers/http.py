@@ -150,6 +150,11 @@ class Http:
             finally:
                 await response.aclose()
 
+    @property
+    def rate_left(self) -> Mapping[str, int]:
+        """`requests` and `tokens` that are left of the rate, where the provider tells."""
+        return self._pace.left
+
     async def close(self) -> None:
         await self._client.aclose()
 

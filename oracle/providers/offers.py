@@ -36,12 +36,16 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a key may spend and has spent, in USD, and how often that begins anew, in the provider's words."""
+    """What a key may spend and has spent, in USD, and how often that begins anew, in the provider's words; and what was
+    left of its rate when that was last told.
+    """
 
     remaining_usd: Decimal | None = None
     used_usd: Decimal | None = None
     limit_usd: Decimal | None = None
     cycle: str = ""
+    requests_left: int | None = None
+    tokens_left: int | None = None
 
 
 @runtime_checkable

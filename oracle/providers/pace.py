@@ -40,6 +40,8 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._quiet_until = -math.inf
+        self.left: Mapping[str, int] = {}
+        """`requests` and `tokens` that the provider said are left of its rate, when it last said so."""
 
     async def enter(self) -> None:
         await self._room.acquire()
@@ -63,7 +65,11 @@ class Pace:
     def heed(self, headers: Mapping[str, str]) -> None:
         """Keep quiet where OpenAI's rate-limit headers say that nothing remains (openai_compatible.md §2.5)."""
         for what in ("requests", "tokens"):
-            if headers.get(f"x-ratelimit-remaining-{what}") == "0":
+            remaining = headers.get(f"x-ratelimit-remaining-{what}", "")
+            if not re.fullmatch(r"[0-9]{1,15}", remaining):
+                continue
+            self.left = {**self.left, what: int(remaining)}
+            if int(remaining) == 0:
                 seconds = duration_seconds(headers.get(f"x-ratelimit-reset-{what}", ""))
                 if seconds is not None:
                     self.quiet(seconds)

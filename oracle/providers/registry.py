@@ -146,6 +146,7 @@ def _openai(
         token_limit_field=settings.token_limit_field or by_server.get(settings.server, "max_tokens"),
         send_sampling=settings.send_sampling,
         by_stream=settings.server == "llamacpp",
+        reasoning_tag=settings.reasoning_tag,
         extra={**_UNDO_DEFAULTS.get(settings.server, {}), **settings.extra_body},
     )
     return ChatCompute(

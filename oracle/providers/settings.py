@@ -83,6 +83,12 @@ class OpenAISettings(ChattingSettings):
         None, description="Name of the output limit; none means what `server` wants"
     )
     send_sampling: bool = Field(True, description="Send temperature, top_p and seed; reasoning models refuse them")
+    reasoning_tag: str | None = Field(
+        None,
+        pattern=r"^[a-z_]{1,32}$",
+        description="Tag of reasoning that the server leaves in the answer: what stands between `<tag>` and `</tag>` "
+        "at its start is left out. None takes the answer as it is",
+    )
     extra_body: dict[str, Any] = Field(default_factory=dict, description="More fields for every chat request")
     organization: str | None = Field(None, description="`OpenAI-Organization` header")
     project: str | None = Field(None, description="`OpenAI-Project` header")

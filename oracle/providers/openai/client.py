@@ -9,6 +9,7 @@ from typing import Final
 from oracle.core.compute import Completion, Embeddings, Piece, Task
 from oracle.providers import errors, sse
 from oracle.providers.http import Http
+from oracle.providers.offers import Allowance, Offer
 from oracle.providers.openai import wire
 from oracle.providers.openai.wire import Dictation
 
@@ -34,12 +35,13 @@ class OpenAIChat:
         answer = await self._http.call(
             "POST", "chat/completions", json=body, repeatable=False, seconds=task.timeout_seconds, private=private
         )
-        return wire.read_completion(self._http.json(answer, repeatable=False), private)
+        body = self._http.json(answer, repeatable=False)
+        return wire.read_completion(body, private, self._dictation.reasoning_tag)
 
     async def stream(self, task: Task) -> AsyncGenerator[Piece | Completion, None]:
         """Raises after the last piece unless the server said that the answer is finished."""
         private = _texts(task)
-        reader = wire.ChunkReader(private)
+        reader = wire.ChunkReader(private, self._dictation.reasoning_tag)
         body = wire.chat_body(task, self._dictation, stream=True)
         pieces = self._http.stream("chat/completions", json=body, seconds=task.timeout_seconds, private=private)
         async with contextlib.aclosing(pieces):
@@ -54,6 +56,15 @@ class OpenAIChat:
         if names is None:
             raise self._http.unreadable("no list of models", repeatable=True)
         return names
+
+    async def offers(self) -> Sequence[Offer]:
+        """Their names: the format has no field for more."""
+        return tuple(Offer(model) for model in await self.models())
+
+    async def allowance(self) -> Allowance | None:
+        """Of the rate: as the headers of the newest answer told it."""
+        left = self._http.rate_left
+        return Allowance(requests_left=left.get("requests"), tokens_left=left.get("tokens")) if left else None
 
     async def embed(self, model: str, texts: Sequence[str], *, seconds: float = 60.0) -> Embeddings:
         """One vector per text. In base64, a quarter of the size; a server that does not know it sends numbers."""

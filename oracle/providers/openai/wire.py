@@ -15,6 +15,7 @@ from oracle.core.compute import Completion, Embeddings, Piece, Task
 from oracle.core.errors import OracleError
 from oracle.providers import errors
 from oracle.providers.failures import Complaint, error_of, read_complaint
+from oracle.providers.openai.thoughts import Thoughts
 
 TokenLimitField = Literal["max_tokens", "max_completion_tokens"]
 
@@ -30,12 +31,13 @@ class Dictation:
     """How a server wants to be asked. `extra` is merged into every chat body; only the sampling of a task wins over it.
 
     `by_stream` reads every answer as a stream: llama.cpp computes anything else to its end, for nobody, when its reader
-    has gone away.
+    has gone away. `reasoning_tag` is that of reasoning which the server leaves in the text.
     """
 
     token_limit_field: TokenLimitField = "max_tokens"
     send_sampling: bool = True
     by_stream: bool = False
+    reasoning_tag: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -57,20 +59,21 @@ def chat_body(task: Task, dictation: Dictation, *, stream: bool) -> dict[str, An
     return body | dict(dictation.extra) | dict(task.sampling)
 
 
-def read_completion(body: Any, private: Sequence[str] = ()) -> Completion:
+def read_completion(body: Any, private: Sequence[str] = (), reasoning_tag: str | None = None) -> Completion:
     """A finished completion. Raises for what §2.2 calls REFUSED, TOOL, EMPTY, MALFORMED, and for errors sent as 200."""
     _raise_if_error(body, private)
     choice = _first_choice(body)
     message = choice.get("message") if choice else None
     if choice is None or not isinstance(message, dict):
         raise errors.ANSWER_INCOMPLETE("no choice with a message")
+    thoughts = Thoughts(reasoning_tag)
     answer = _Answer(
-        text=_string(message.get("content")),
+        text=thoughts.feed(_string(message.get("content"))) + thoughts.rest(),
         refused=bool(message.get("refusal")),
         finish_reason=_string(choice.get("finish_reason")),
         model=_string(body.get("model")),
         response_id=_string(body.get("id")),
-        reasoned=bool(message.get("reasoning") or message.get("reasoning_content")),
+        reasoned=thoughts.found or bool(message.get("reasoning") or message.get("reasoning_content")),
     )
     answer.count(body.get("usage"))
     return answer.completed()
@@ -86,8 +89,9 @@ def check_not_cut(completion: Completion, max_output_tokens: int) -> None:
 class ChunkReader:
     """A streamed completion, chunk by chunk. Only a `finish_reason` proves its end."""
 
-    def __init__(self, private: Sequence[str] = ()) -> None:
+    def __init__(self, private: Sequence[str] = (), reasoning_tag: str | None = None) -> None:
         self._private = private
+        self._thoughts = Thoughts(reasoning_tag)
         self._answer = _Answer()
         self._texts: list[str] = []
 
@@ -98,7 +102,8 @@ class ChunkReader:
 
     def completed(self) -> Completion:
         """The whole completion, once the stream has ended. Raises as `read_completion` does."""
-        self._answer.text = "".join(self._texts)
+        self._answer.text = "".join(self._texts) + self._thoughts.rest()
+        self._answer.reasoned = self._answer.reasoned or self._thoughts.found
         return self._answer.completed()
 
     def _text(self, data: str) -> str:
@@ -123,7 +128,7 @@ class ChunkReader:
             return ""
         answer.refused = answer.refused or bool(delta.get("refusal"))
         answer.reasoned = answer.reasoned or bool(delta.get("reasoning") or delta.get("reasoning_content"))
-        text = _string(delta.get("content"))
+        text = self._thoughts.feed(_string(delta.get("content")))
         self._texts.append(text)
         return text
 

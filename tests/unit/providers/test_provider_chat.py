@@ -409,6 +409,12 @@ async def test_a_stream_cut_before_the_limit_that_was_asked_for_is_no_answer() -
     assert caught.value.error is errors.ANSWER_CUT
 
 
+async def test_an_offer_has_the_price_at_which_it_is_booked() -> None:
+    compute = ChatCompute("example", ScriptedChat(DONE), price_of=fixed(TokenPrice(Decimal(1), Decimal(2))))
+    assert {offer.price for offer in await compute.offers()} == {TokenPrice(Decimal(1), Decimal(2))}
+    assert await compute.allowance() is None
+
+
 async def test_embeddings_cost_their_input() -> None:
     compute = ChatCompute("example", ScriptedChat(DONE), **PRICED)
     found = await compute.embed("m", ["a", "bb"], seconds=1)

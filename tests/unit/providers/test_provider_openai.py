@@ -17,6 +17,7 @@ from provider_wire import COMPLETION, STREAM, TASK, Pieces, Wire, answer, http
 from oracle.core.compute import Completion, Message, Piece, Task
 from oracle.core.errors import ErrorCode, OracleError, Verdict
 from oracle.providers import errors, sse
+from oracle.providers.offers import Allowance, Offer
 from oracle.providers.openai.client import OpenAIChat
 from oracle.providers.openai.wire import PLAIN, Dictation, chat_body, read_completion
 
@@ -172,6 +173,17 @@ async def test_a_listing_of_another_shape_is_unreadable(body: Any) -> None:
     with pytest.raises(OracleError) as caught:
         await chat_over(Wire(answer(body))).models()
     assert caught.value.error is errors.UNREADABLE_ANSWER
+
+
+async def test_what_is_left_of_the_rate_is_told_once_an_answer_has_told_it() -> None:
+    headers = {"x_ratelimit_remaining_requests": "59", "x_ratelimit_remaining_tokens": "149984"}
+    wire = Wire(answer({"data": [{"id": "gpt-x"}]}), answer(COMPLETION, **headers), answer(COMPLETION))
+    chat = chat_over(wire)
+    assert await chat.offers() == (Offer("gpt-x"),)
+    assert await chat.allowance() is None
+    for _ in range(2):  # the second answer says nothing of it
+        await chat.complete(TASK)
+        assert await chat.allowance() == Allowance(requests_left=59, tokens_left=149_984)
 
 
 # 1.0 and 2.0, and 3.0 and 4.5, as 32-bit floats.

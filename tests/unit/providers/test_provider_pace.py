@@ -88,6 +88,14 @@ async def test_a_used_up_allowance_is_waited_for() -> None:
     pace.heed({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "-1"})
     await pace.enter()
     assert clock.naps == [6.0]
+    assert pace.left == {"requests": 0, "tokens": 0}
+
+
+@pytest.mark.parametrize("nonsense", ["-1", "", "many", "1.5", "9" * 16])
+async def test_an_allowance_that_is_no_number_is_not_known(nonsense: str) -> None:
+    pace = Pace()
+    pace.heed({"x-ratelimit-remaining-requests": nonsense})
+    assert pace.left == {}
 
 
 @pytest.mark.parametrize(
