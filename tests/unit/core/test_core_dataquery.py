@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -151,6 +153,35 @@ def test_numbers_are_plain_decimals_of_the_right_count(value: str) -> None:
     query = DataQuery("x", ("y",), (("at", value),))
     with pytest.raises(OracleError, match="ORC-DATA-003"):
         dataquery.decimals(query, "at", 2)
+
+
+@pytest.mark.parametrize(
+    ("read", "detail"),
+    [
+        (lambda q: dataquery.with_question(str(q), "Or not?"), "it asks something already"),
+        (lambda q: dataquery.check_params(q, required=["c", "b", "a"]), "b, c is missing"),
+        (lambda q: dataquery.check_params(q), "a, limit is not a parameter of y/z"),
+        (lambda q: dataquery.decimals(q, "a", 2), "a is 2 plain decimal numbers"),
+        (lambda q: dataquery.decimals(q, "limit", 1), "limit is 1 plain decimal number"),
+        (lambda q: dataquery.whole(q, "limit", least=1, most=7, default=1), "limit is a whole number from 1 to 7"),
+        (lambda q: dataquery.one_of(q, "a", ("b", "c")), "a is one of b, c"),
+        (
+            lambda q: dataquery.fields(replace(q, params=(("fields", "d"),)), {"b", "a"}),
+            "fields is some of a, b, each once",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_told(read: Callable[[DataQuery], object], detail: str) -> None:
+    with pytest.raises(OracleError) as refused:
+        read(parse("data://x/y/z?a=1&limit=x&ask=Is%20it?"))
+    assert refused.value.detail == detail
+
+
+def test_bounds_and_all_that_is_known_may_be_asked_for() -> None:
+    query = parse("data://x/y?least=1&most=7&fields=a,b")
+    assert dataquery.whole(query, "least", least=1, most=7, default=3) == 1
+    assert dataquery.whole(query, "most", least=1, most=7, default=3) == 7
+    assert dataquery.fields(query, {"a", "b"}) == {"a", "b"}
 
 
 def test_numbers_choices_and_fields_are_read() -> None:

@@ -61,6 +61,11 @@ def test_a_call_that_is_repeated_names_the_same_request_for_its_client_alone() -
     assert len({nonce_of("alice", "order-1"), nonce_of("alice", "order-2"), nonce_of("bob", "order-1")}) == 3
 
 
+def test_a_nonce_never_changes_between_releases() -> None:
+    """A client that repeats its call after an upgrade must find the answer that it has paid for."""
+    assert nonce_of("alice", "order-1") == 5_089_178_188_321_450_536
+
+
 @given(st.text(), st.text())
 def test_a_nonce_fits_a_signed_column(client: str, key: str) -> None:
     assert 0 <= nonce_of(client, key) < 2**63

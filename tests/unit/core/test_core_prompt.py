@@ -131,6 +131,22 @@ def test_what_is_no_list_of_messages_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (b"[", "not JSON, or a name twice in one object"),
+        (chat({}), "not an array of 1 to 256 messages"),
+        (chat([USER, {}]), "message 1 must have role and content, and nothing else"),
+        (chat([{**USER, "role": "tool"}]), "message 0 needs a role of system, user, assistant and a text"),
+        (b'[{"role":"user","content":"\\ud800"}]', "message 0 holds a lone surrogate"),
+    ],
+)
+def test_what_is_wrong_with_a_chat_is_told_and_where(content: bytes, detail: str) -> None:
+    with pytest.raises(OracleError) as refused:
+        messages_of(content, Flags.CHAT)
+    assert refused.value.detail == detail
+
+
+@pytest.mark.parametrize(
     "content",
     [
         b"hello",

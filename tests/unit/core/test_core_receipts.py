@@ -133,6 +133,23 @@ def test_a_hash_has_one_spelling(name: str, text: str) -> None:
         receipts.encode({**RECEIPT, name: text})
 
 
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (b"nonsense", "not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b"[]", "not a JSON object"),
+        (CANONICAL + b" ", "not in canonical form"),
+        (json.dumps({**RECEIPT, "version": 2}).encode(), "version 2, expected 1"),
+        (json.dumps(dict(list(RECEIPT.items())[:-2])).encode(), "missing completed_at, submitted_at"),
+        (json.dumps({**RECEIPT, "a": 1, "b": 2}).encode(), "unknown a, b"),
+    ],
+)
+def test_what_is_wrong_with_a_receipt_is_told(content: bytes, detail: str) -> None:
+    with pytest.raises(OracleError) as refused:
+        receipts.decode(content)
+    assert refused.value.detail == detail
+
+
 @given(st.data())
 def test_every_mutation_is_refused_or_has_another_hash(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(CANONICAL) - 1))

@@ -24,6 +24,10 @@ def test_controls_are_written_as_escapes(text: str, shown: str) -> None:
     assert harmless(text) == shown
 
 
+def test_only_controls_are_ever_written_otherwise() -> None:
+    assert harmless("\x1bXOXO") == r"\x1bXOXO"
+
+
 def test_line_ends_may_be_kept_where_they_are_wanted() -> None:
     assert harmless("a\n\tb\r\x1b", keep="\n\t") == "a\n\tb\\r\\x1b"
 
