@@ -53,13 +53,15 @@ class Money:
 class Quote:
     """What a job is expected to cost and to take. `cost_lamports` is what budgets are kept in.
 
-    `starting_seconds` are known to pass before it can start, however fast the jobs before it were.
+    `starting_seconds` are known to pass before it can start, and `promised_seconds` are what the provider reserves for
+    it: no nearer deadline is counted on, however fast the jobs before it were.
     """
 
     cost_lamports: int
     cost: Money
     expected_seconds: float | None = None
     starting_seconds: float = 0.0
+    promised_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ async def viable(
     too_late: OracleError | None = None
     for route in ranked(left, strategy, quotes, seconds):
         quote = quotes[route]
-        expected = max(seconds.get(route, quote.expected_seconds or 0.0), quote.starting_seconds)
+        least = max(quote.starting_seconds, quote.promised_seconds or 0.0)
+        expected = max(seconds.get(route, quote.expected_seconds or 0.0), least)
         try:
             policy.check_deadline(row.deadline_slot, context.slot(), slots_needed(context, expected))
         except OracleError as error:

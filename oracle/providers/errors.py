@@ -276,3 +276,24 @@ RATE_ABOVE_CAP = ErrorCode(
     "It is tried again. If it lasts, raise `max_usd_per_hour`, or allow other regions.",
     Verdict.RETRY,
 )
+BATCH_FAILED = ErrorCode(
+    "ORC-PROVIDER-070",
+    "Batch failed",
+    "The batch that held the request did not pass its validation, or the provider gave up on the request in it.",
+    "It is tried again, in another batch. If it lasts, check the model, and that `base_url` serves batches.",
+    Verdict.RETRY,
+)
+BATCH_EXPIRED = ErrorCode(
+    "ORC-PROVIDER-071",
+    "Batch window is over",
+    "The provider did not come to the request within the 24 hours of its batch; it is not charged.",
+    "It is tried again where the deadline allows. Add a fallback to the route.",
+    Verdict.RETRY,
+)
+ANSWER_MISSING = ErrorCode(
+    "ORC-PROVIDER-072",
+    "Answer missing from its batch",
+    "The batch has ended, and neither of its files tells of the request.",
+    "It is tried again. What the missing answer cost is not known, so its quote stays booked.",
+    Verdict.RETRY,
+)

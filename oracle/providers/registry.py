@@ -34,6 +34,9 @@ from oracle.providers.nosana.onchain_markets import ChainMarkets
 from oracle.providers.nosana.program import Cluster, Program
 from oracle.providers.nosana.purchase import Purchase
 from oracle.providers.nosana.templates import Template
+from oracle.providers.openai.batch import BatchCompute, BatchTerms
+from oracle.providers.openai.batch_api import BatchApi
+from oracle.providers.openai.batch_list import BatchList
 from oracle.providers.openai.client import OpenAIChat
 from oracle.providers.openai.wire import Dictation
 from oracle.providers.pace import Pace
@@ -60,6 +63,7 @@ from oracle.providers.settings import (
     NosanaJobsSettings,
     NosanaOnChainSettings,
     NosanaSettings,
+    OpenAIBatchSettings,
     OpenAISettings,
     RenderSettings,
     RentedSettings,
@@ -67,6 +71,7 @@ from oracle.providers.settings import (
 
 ProviderSettings = Annotated[
     OpenAISettings
+    | OpenAIBatchSettings
     | LocalSettings
     | IoNetSettings
     | IoNetCloudSettings
@@ -117,6 +122,8 @@ def build(
     match checked:
         case OpenAISettings():
             return _openai(name, checked, rates, transport, environ)
+        case OpenAIBatchSettings():
+            return _openai_batch(name, checked, rates, transport, environ)
         case LocalSettings():
             return _local(name, checked, environ)
         case IoNetSettings():
@@ -156,6 +163,36 @@ def _openai(
         price_of=FREE if settings.free else _listed(settings.model_prices),
         rates=rates,
         limits=_limits(settings),
+    )
+
+
+def _openai_batch(
+    name: str,
+    settings: OpenAIBatchSettings,
+    rates: Rates,
+    transport: httpx.AsyncBaseTransport | None,
+    environ: Mapping[str, str],
+) -> BatchCompute:
+    key = read_secret("api_key", settings.api_key, settings.api_key_file, settings.api_key_env, environ)
+    owner = {"OpenAI-Organization": settings.organization, "OpenAI-Project": settings.project}
+    api = BatchApi(_http(name, settings.base_url, settings, {**_bearer(key), **owner}, key, transport))
+    return BatchCompute(
+        name,
+        api,
+        BatchList(api, horizon_seconds=settings.look_up_seconds),
+        _listed(settings.model_prices),
+        terms=BatchTerms(
+            discount=settings.discount,
+            gather_seconds=settings.gather_seconds,
+            poll_seconds=settings.poll_seconds,
+            expected_seconds=settings.expected_seconds,
+        ),
+        dictation=Dictation(
+            token_limit_field=settings.token_limit_field,
+            send_sampling=settings.send_sampling,
+            extra=settings.extra_body,
+        ),
+        rates=rates,
     )
 
 

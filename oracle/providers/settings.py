@@ -97,6 +97,32 @@ class OpenAISettings(ChattingSettings):
     )
 
 
+class OpenAIBatchSettings(RemoteSettings):
+    """The batch API of OpenAI and its like: about half the price, and an answer within 24 hours."""
+
+    kind: Literal["openai_batch"] = "openai_batch"
+    base_url: str = Field("https://api.openai.com/v1", description="Address up to and including `/v1`")
+    model_prices: dict[str, ModelPrice] = Field(
+        default_factory=dict, description="Usual price of each model, before the discount"
+    )
+    discount: Decimal = Field(Decimal("0.5"), ge=0, lt=1, description="Part of the usual price that is not charged")
+    token_limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_completion_tokens", description="Name of the output limit"
+    )
+    send_sampling: bool = Field(True, description="Send temperature, top_p and seed; reasoning models refuse them")
+    extra_body: dict[str, Any] = Field(default_factory=dict, description="More fields for every chat request")
+    organization: str | None = Field(None, description="`OpenAI-Organization` header")
+    project: str | None = Field(None, description="`OpenAI-Project` header")
+    gather_seconds: float = Field(
+        2.0, ge=0, le=20, description="How long a batch waits for more requests of its model; at most 195 share one"
+    )
+    poll_seconds: float = Field(30.0, ge=0, description="Pause between two looks at a batch")
+    expected_seconds: float = Field(3600.0, gt=0, description="Usual time of a batch, for `fastest`")
+    look_up_seconds: float = Field(
+        90_000.0, ge=3600, description="How far back batches are searched for a lost purchase"
+    )
+
+
 class IoNetSettings(ChattingSettings):
     """IO Intelligence of io.net. Prices come from its list of models, except where `model_prices` states one."""
 

@@ -271,7 +271,7 @@ def test_a_misspelt_option_is_named_with_the_one_that_is_meant(document: dict[st
         ({"models": {"m": {}}}, "models.m.routes"),
         ({"models": {"m": {"routes": []}}}, "models.m.routes"),
         (with_model(timeout_seconds=0), "models.m.routes.0.timeout_seconds"),
-        (with_model(timeout_seconds=3_601), "models.m.routes.0.timeout_seconds"),
+        (with_model(timeout_seconds=90_001), "models.m.routes.0.timeout_seconds"),
         (with_model(max_attempts=0), "models.m.routes.0.max_attempts"),
         ({"daemon": {"lease_seconds": 30}}, "daemon.lease_seconds"),
         ({"gateway": {"keys": {"a b": {}}}}, "gateway.keys.a b.[key]"),

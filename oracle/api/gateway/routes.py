@@ -150,11 +150,15 @@ class _Quotes:
         self.refusals: list[OracleError] = []
 
     async def of(self, route: Route) -> Quote:
-        """Raises what the provider raises, and ORC-POLICY-009 above the route's cap."""
+        """Raises what the provider raises, and ORC-POLICY-009 above the route's cap or where a client cannot wait."""
         if route not in self.found:
             quote = await self._context.providers[route.provider].quote(on(route, self._task))
             if route.max_cost_lamports is not None and quote.cost_lamports > route.max_cost_lamports:
                 raise NO_ROUTE_LEFT("no route within its price cap")
+            if quote.promised_seconds is not None:
+                raise NO_ROUTE_LEFT(
+                    f"{route.provider} may take {quote.promised_seconds:.0f} s: no client waits so long"
+                )
             self.found[route] = quote
         return self.found[route]
 
