@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +23,11 @@ from oracle.providers.ionet.cloud_container import IMAGES as IONET_IMAGES
 from oracle.providers.ionet.cloud_container import Blueprint, key_of
 from oracle.providers.ionet.cloud_wire import Wanted as WantedHardware
 from oracle.providers.local.client import LocalChat
-from oracle.providers.nosana import templates
+from oracle.providers.nosana import serving, templates
 from oracle.providers.nosana.api import NosanaApi
 from oracle.providers.nosana.compute import NosanaCompute, Terms
+from oracle.providers.nosana.deployments import DeploymentsApi
+from oracle.providers.nosana.landlord import NosanaLandlord
 from oracle.providers.nosana.look_up import LookUp
 from oracle.providers.nosana.market_place import MarketPlace
 from oracle.providers.nosana.markets import Wanted
@@ -49,7 +51,7 @@ from oracle.providers.render.offers import Offers
 from oracle.providers.render.server import LlamaServer
 from oracle.providers.rented.boot import Patience
 from oracle.providers.rented.compute import RentedCompute, RentedTerms
-from oracle.providers.rented.landlord import Rental
+from oracle.providers.rented.landlord import Landlord, Naming, Rental
 from oracle.providers.rented.openai import OpenAIServer
 from oracle.providers.rented.server import RentedServer
 from oracle.providers.secrets import read_secret
@@ -60,7 +62,9 @@ from oracle.providers.settings import (
     IoNetSettings,
     LocalSettings,
     ModelPrice,
+    NosanaDeploymentSettings,
     NosanaJobsSettings,
+    NosanaMarketsSettings,
     NosanaOnChainSettings,
     NosanaSettings,
     OpenAIBatchSettings,
@@ -76,6 +80,7 @@ ProviderSettings = Annotated[
     | IoNetSettings
     | IoNetCloudSettings
     | NosanaSettings
+    | NosanaDeploymentSettings
     | NosanaOnChainSettings
     | RenderSettings,
     Field(discriminator="kind"),
@@ -132,6 +137,8 @@ def build(
             return _ionet_cloud(name, checked, rates, transport, environ)
         case NosanaSettings():
             return _nosana(name, checked, rates, transport, environ)
+        case NosanaDeploymentSettings():
+            return _nosana_deployment(name, checked, rates, transport, environ)
         case NosanaOnChainSettings():
             return _nosana_onchain(name, checked, rates, chain, transport, environ)
         case RenderSettings():
@@ -261,19 +268,31 @@ def _ionet_cloud(
     )
 
     def connect(rental: Rental) -> OpenAIServer:
-        return _rented_server(name, rental, settings, settings.engine, key_of(rental.name, key), transport)
+        return _rented_server(
+            name, rental, settings, settings.engine, settings.repository, key_of(rental.name, key), transport
+        )
 
+    naming = blueprint.naming(settings.name_prefix, name, key)
+    return _rented(name, settings, settings.repository, landlord, connect, naming, rates)
+
+
+def _rented(
+    name: str,
+    settings: RentedSettings,
+    model: str,
+    landlord: Landlord,
+    connect: Callable[[Rental], OpenAIServer],
+    naming: Naming,
+    rates: Rates,
+    *,
+    prompts_public: bool = False,
+) -> RentedCompute:
     patience = Patience(
         boot=settings.boot_seconds, expected_boot=settings.expected_boot_seconds, idle=settings.idle_seconds
     )
-    server = RentedServer(
-        landlord,
-        connect,
-        blueprint.naming(settings.name_prefix, name, key),
-        patience=patience,
-        expected_answers=settings.expected_answers,
-    )
-    terms = RentedTerms(settings.repository, settings.expected_answers, settings.expected_seconds)
+    answers = settings.expected_answers
+    server = RentedServer(landlord, connect, naming, patience=patience, expected_answers=answers)
+    terms = RentedTerms(model, answers, settings.expected_seconds, prompts_public)
     limits = Limits(concurrent_jobs=settings.max_concurrent_jobs, kept_jobs=settings.max_kept_jobs)
     return RentedCompute(name, landlord, server, terms, patience, limits=limits, rates=rates)
 
@@ -283,6 +302,7 @@ def _rented_server(
     rental: Rental,
     settings: RentedSettings,
     engine: str,
+    model: str,
     key: str,
     transport: httpx.AsyncBaseTransport | None,
 ) -> OpenAIServer:
@@ -290,7 +310,7 @@ def _rented_server(
     dictation = Dictation(by_stream=engine == "llamacpp", extra=_UNDO_DEFAULTS.get(engine, {}))
     http = _http(name, rental.address, settings, _bearer(key), key, transport)
     root = _http(name, rental.address.removesuffix("/v1"), settings, {}, key, transport)
-    return OpenAIServer(OpenAIChat(http, dictation), root)
+    return OpenAIServer(OpenAIChat(http, dictation), None if engine == "ollama" else root, model)
 
 
 def _nosana(
@@ -330,6 +350,40 @@ def _nosana_onchain(
     return NosanaOnChain(name, api, chain, Program(settings.cluster), _terms(settings), markets, rates=rates)
 
 
+def _nosana_deployment(
+    name: str,
+    settings: NosanaDeploymentSettings,
+    rates: Rates,
+    transport: httpx.AsyncBaseTransport | None,
+    environ: Mapping[str, str],
+) -> RentedCompute:
+    key = read_secret("api_key", settings.api_key, settings.api_key_file, settings.api_key_env, environ)
+    if key is None:
+        raise errors.SETTINGS_INVALID(f"{name}: nosana_deployment needs an api_key")
+    image = settings.image or templates.IMAGES[settings.engine]
+    blueprint = serving.Blueprint(settings.engine, image, settings.repository, settings.min_vram_gb, settings.replicas)
+    rest = _http(name, settings.base_url, settings, _bearer(key), key, transport)
+    # Definitions go inline, and Nosana pins them: nothing is pinned or read through a gateway of ours.
+    api = NosanaApi(rest, rest, rest, listing=Pace())
+    landlord = NosanaLandlord(
+        DeploymentsApi(rest),
+        api,
+        MarketPlace(api, _wanted(settings), nos_usd=rates.nos_usd),
+        blueprint,
+        key,
+        timeout_minutes=settings.lasts_minutes,
+        nos_usd=rates.nos_usd,
+    )
+
+    def connect(rental: Rental) -> OpenAIServer:
+        server_key = serving.key_of(rental.name, key)
+        return _rented_server(name, rental, settings, settings.engine, settings.repository, server_key, transport)
+
+    naming = blueprint.naming(settings.name_prefix, name, key)
+    is_public = not settings.strangers_may_read
+    return _rented(name, settings, settings.repository, landlord, connect, naming, rates, prompts_public=is_public)
+
+
 def _nosana_api(
     name: str,
     settings: NosanaJobsSettings,
@@ -349,7 +403,7 @@ def _nosana_api(
     )
 
 
-def _wanted(settings: NosanaJobsSettings) -> Wanted:
+def _wanted(settings: NosanaMarketsSettings) -> Wanted:
     return Wanted(
         max_usd_per_hour=settings.max_usd_per_hour,
         min_vram_gb=settings.min_vram_gb,

@@ -205,10 +205,24 @@ class IoNetCloudSettings(RentedSettings):
     )
 
 
-class NosanaJobsSettings(HttpSettings):
-    """Options of every route to Nosana's hosts."""
+class NosanaMarketsSettings(HttpSettings):
+    """Options of every route to Nosana's hosts: the cheapest market that fits is taken."""
 
     base_url: str = Field("https://api.nosana.com", description="Gateway of all REST routes")
+    markets: list[str] = Field(
+        default_factory=list, description="Addresses or slugs of allowed markets; empty means any"
+    )
+    market_types: list[Literal["PREMIUM", "COMMUNITY", "OTHER"]] = Field(
+        ["PREMIUM", "COMMUNITY"], description="Kinds of market that may be used where `markets` names none"
+    )
+    max_usd_per_hour: Usd = Field(Decimal("0.5"), description="Most that an hour may cost, network fee included")
+    min_vram_gb: int = Field(8, ge=0, description="Least GPU memory of the weakest host of a market")
+    max_queued_jobs: int = Field(5, ge=0, description="Most jobs that may wait in a market for it to be chosen")
+
+
+class NosanaJobsSettings(NosanaMarketsSettings):
+    """Options of both routes that buy a job for each request."""
+
     pinning_url: str = Field("https://api.pinata.cloud", description="Where job definitions are pinned")
     gateway_url: str = Field("https://nosana.mypinata.cloud", description="IPFS gateway that hosts read through")
     pinata_jwt: SecretStr | None = Field(None, description="JWT for pinning. Prefer `pinata_jwt_file` or `_env`")
@@ -234,15 +248,6 @@ class NosanaJobsSettings(HttpSettings):
         description="Models on offer: Hugging Face repositories, of GGUF files for llamacpp, names of Ollama's library "
         "for ollama, any name for the others; empty means any",
     )
-    markets: list[str] = Field(
-        default_factory=list, description="Addresses or slugs of allowed markets; empty means any"
-    )
-    market_types: list[Literal["PREMIUM", "COMMUNITY", "OTHER"]] = Field(
-        ["PREMIUM", "COMMUNITY"], description="Kinds of market that may be used where `markets` names none"
-    )
-    max_usd_per_hour: Usd = Field(Decimal("0.5"), description="Most that an hour may cost, network fee included")
-    min_vram_gb: int = Field(8, ge=0, description="Least GPU memory of the weakest host of a market")
-    max_queued_jobs: int = Field(5, ge=0, description="Most jobs that may wait in a market for it to be chosen")
     max_queue_seconds: float = Field(600.0, gt=0, description="Longest wait for a host; then the job is withdrawn")
     expected_seconds: float = Field(300.0, gt=0, description="Usual time of a job, pulling image and model included")
 
@@ -265,6 +270,39 @@ class NosanaOnChainSettings(NosanaJobsSettings):
     kind: Literal["nosana_onchain"] = "nosana_onchain"
     cluster: Literal["mainnet", "devnet"] = Field(
         "mainnet", description="Which Jobs program and NOS token: those of the cluster that `cluster.rpc` leads to"
+    )
+
+
+class NosanaDeploymentSettings(NosanaMarketsSettings, RentedSettings):
+    """A deployment of Nosana: an inference server on one of its GPUs, paid with credits for as long as it runs."""
+
+    kind: Literal["nosana_deployment"] = "nosana_deployment"
+    engine: Literal["vllm", "llamacpp", "ollama"] = Field(
+        "vllm", description="Server that runs the model. Ollama knows no key: whoever finds it may use it"
+    )
+    image: str | None = Field(
+        None, description="Container image of the engine, with its registry; none means a known one"
+    )
+    repository: str = Field(
+        min_length=1,
+        description="The model, and its name in routes: a Hugging Face repository, for llamacpp one of GGUF files, for "
+        "ollama a name of its library",
+    )
+    replicas: int = Field(1, ge=1, le=32, description="Servers that share the requests; each is paid")
+    lasts_minutes: int = Field(
+        120,
+        ge=60,
+        description="How long a deployment may run. Credit for all of it is reserved, and only the time used is paid",
+    )
+    strangers_may_read: bool = Field(
+        False,
+        description="Send private requests here, too. Nothing is published, but whoever runs the host can read along",
+    )
+    name_prefix: str = Field(
+        "oracle",
+        pattern=r"^[a-z][a-z0-9-]{0,30}$",
+        description="Begins the names of deployments. Another for each daemon on the same account: a daemon ends every "
+        "deployment of its own names that it does not use",
     )
 
 

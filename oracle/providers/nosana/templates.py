@@ -24,7 +24,7 @@ TemplateName = Literal["vllm", "llamacpp", "ollama", "container", "jupyter"]
 OPERATION: Final = "inference"
 _IMAGE: Final = re.compile(r"[a-z0-9][\w.\-/:@]{0,254}")
 
-_IMAGES: Final[Mapping[TemplateName, str]] = {
+IMAGES: Final[Mapping[TemplateName, str]] = {
     "vllm": "docker.io/vllm/vllm-openai:v0.9.2",
     "llamacpp": "ghcr.io/ggml-org/llama.cpp:server-cuda",
     "ollama": "docker.io/ollama/ollama:0.9.6",
@@ -117,7 +117,7 @@ def built_in(
         raise errors.SETTINGS_INVALID("`command` goes with the template `container`, and is needed there")
     if (name == "jupyter") != (notebook is not None):
         raise errors.SETTINGS_INVALID("`notebook` goes with the template `jupyter`, and is needed there")
-    if image is None and name not in _IMAGES:
+    if image is None and name not in IMAGES:
         raise errors.SETTINGS_INVALID(f"the template `{name}` needs an `image`")
     if image is not None:
         check_image(image)
@@ -129,7 +129,7 @@ def built_in(
         env["OLLAMA_HOST"] = "127.0.0.1:8000"
     shell = "/bin/bash" if name == "ollama" else "/bin/sh"
     args = {
-        "image": image or _IMAGES[name],
+        "image": image or IMAGES[name],
         "gpu": True,
         # Most images have an entrypoint of their own, which would take the script for its arguments.
         "entrypoint": [shell, "-c"],

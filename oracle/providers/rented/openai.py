@@ -1,4 +1,4 @@
-"""A rented server that speaks the OpenAI wire format, and says under `/health` whether it serves."""
+"""A rented server that speaks the OpenAI wire format."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ HEALTH_SECONDS: Final = 10.0
 
 
 class OpenAIServer:
-    """Implements `Server`. `health` speaks to the root of the address that `chat` speaks to."""
+    """Implements `Server`. `health` speaks to the root of the address that `chat` speaks to, and is None for a server
+    that has no `/health` and is ready once it lists `model`, as Ollama."""
 
-    def __init__(self, chat: OpenAIChat, health: Http) -> None:
+    def __init__(self, chat: OpenAIChat, health: Http | None, model: str) -> None:
         self._chat = chat
         self._health = health
+        self._model = model
 
     async def is_ready(self) -> bool:
         """vLLM and llama.cpp answer 200 once the model is loaded; what stands before them answers otherwise."""
         try:
+            if self._health is None:
+                return self._model in await self._chat.models()
             await self._health.call("GET", "health", repeatable=True, seconds=HEALTH_SECONDS)
         except OracleError:
             return False
@@ -42,4 +46,5 @@ class OpenAIServer:
 
     async def close(self) -> None:
         await self._chat.close()
-        await self._health.close()
+        if self._health is not None:
+            await self._health.close()

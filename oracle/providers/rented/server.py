@@ -100,6 +100,10 @@ class RentedServer:
             try:
                 yield held
             except OracleError as error:
+                if error.verdict is Verdict.GIVE_UP and not await held.server.is_ready():
+                    # Whoever refused, such as the tunnel that led to it, was not the server.
+                    held.is_doubted = True
+                    raise errors.UNAVAILABLE(f"{held.rental.name} is gone: {error.detail}") from None
                 held.is_doubted = held.is_doubted or error.error in _DOUBTS
                 raise
             finally:
@@ -111,7 +115,6 @@ class RentedServer:
 
     async def tend(self) -> None:
         """Until cancelled: take up what an earlier process left, end strays, give back what is idle."""
-        self._is_tended = True
         while True:
             try:
                 await self.look_after()
@@ -120,7 +123,8 @@ class RentedServer:
             await self._sleep(self._patience.tend)
 
     async def look_after(self) -> None:
-        """One turn of `tend`. Afterwards at most one server of ours is left running."""
+        """One turn of `tend`. Afterwards at most one server of ours is left running, and this process is to end it."""
+        self._is_tended = True
         async with self._deciding:
             listed = await self._live()
             if self._rental is not None:

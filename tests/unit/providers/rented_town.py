@@ -43,11 +43,12 @@ class FakeServer:
         self.failure: OracleError | None = None
         self.gate: asyncio.Event | None = None
         self.is_closed = False
+        self.is_gone = False
         self.asked = 0
 
     async def is_ready(self) -> bool:
         self.boots -= 1
-        return self.boots < 0
+        return self.boots < 0 and not self.is_gone
 
     async def complete(self, task: Task) -> Completion:
         self.asked += 1

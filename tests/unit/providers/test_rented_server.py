@@ -332,3 +332,14 @@ async def test_a_server_that_fails_while_it_comes_up_is_ended_at_once(landlord: 
     with pytest.raises(OracleError, match="no such image"):
         await waiting
     assert landlord.running() == []
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_a_refusal_counts_only_where_the_server_is_there_to_refuse(landlord: FakeLandlord, is_gone: bool) -> None:
+    server = rented(landlord)
+    await ask(server)
+    landlord.servers[0].is_gone = is_gone
+    landlord.servers[0].failure = errors.REQUEST_REFUSED("HTTP 404")
+    with pytest.raises(OracleError) as raised:
+        await ask(server)
+    assert raised.value.error is (errors.UNAVAILABLE if is_gone else errors.REQUEST_REFUSED)

@@ -53,6 +53,8 @@ async def relay(server: Served, models: ModelServer, request: Request, path: str
         sent = request.headers.get("authorization")
         if sent != f"Bearer {server.api_key}":
             return _unauthorized(server)
+    if path == "/v1/models":
+        return JSONResponse({"object": "list", "data": [{"id": server.served_model, "object": "model", "created": 0}]})
     body = await request.body()
     if body:
         try:
