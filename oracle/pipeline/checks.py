@@ -24,8 +24,11 @@ from oracle.pipeline.context import Bells
 from oracle.pipeline.fees import Fees
 from oracle.pipeline.findings import CheckResult, Health, failed, ok
 from oracle.providers import registry
+from oracle.providers.nosana.compute import NosanaCompute
+from oracle.providers.nosana.landlord import NosanaLandlord
 from oracle.providers.nosana.onchain import NosanaOnChain
 from oracle.providers.nosana.program import MICRO_NOS
+from oracle.providers.rented.compute import RentedCompute
 from oracle.providers.sources import registry as source_registry
 from oracle.store.engine import Store
 
@@ -141,7 +144,7 @@ async def _provider(
     try:
         async with asyncio.timeout(PROVIDER_SECONDS):
             models = await provider.models()
-            money = await _money(provider)
+            money = await _money(provider) + await _market(provider)
             for route in routes:
                 outcomes[route] = await _quote(provider, route)
     except OracleError as error:
@@ -181,6 +184,19 @@ async def _money(provider: Compute) -> str:
         return f", wallet {nos:g} NOS ({staked:g} more staked), {held.lamports / 1e9:g} SOL"
     balance = await provider.balance()
     return f", balance {balance.amount:g} {balance.unit}" if balance else ""
+
+
+async def _market(provider: Compute) -> str:
+    """Of a network with markets: the one that would be used now."""
+    seller = provider.landlord if isinstance(provider, RentedCompute) else provider
+    if not isinstance(seller, NosanaCompute | NosanaOnChain | NosanaLandlord):
+        return ""
+    listed = await seller.markets()
+    chosen = next((one for one in listed if one.is_chosen), None)
+    if chosen is None:
+        return f", none of {len(listed)} markets fits"
+    gpus = " or ".join(chosen.gpu_types) or "an unknown GPU"
+    return f", market {chosen.slug or chosen.address}: {gpus}, {chosen.usd_per_hour:.3f} USD/h, {chosen.queued} waiting"
 
 
 async def _quote(provider: Compute, route: RouteSettings) -> Outcome:

@@ -45,6 +45,19 @@ class Posted:
     cost_usd: Decimal | None
 
 
+@dataclass(frozen=True, slots=True)
+class Credits:
+    """What an account was given, what is reserved for jobs under way, and what is spent. In USD."""
+
+    assigned_usd: Decimal
+    reserved_usd: Decimal
+    settled_usd: Decimal
+
+    @property
+    def available_usd(self) -> Decimal:
+        return self.assigned_usd - self.reserved_usd - self.settled_usd
+
+
 class Refusal(IntEnum):
     """What the idempotency control answers instead of a job (§4.3)."""
 
@@ -203,7 +216,10 @@ class NosanaApi:
         return number
 
     async def available_usd(self) -> Decimal:
-        """Credit that is neither reserved nor spent. In USD, by the dashboard and a live reading (§4.6)."""
+        return (await self.credits()).available_usd
+
+    async def credits(self) -> Credits:
+        """In USD, by the dashboard and a live reading; one schema says cents (§4.6)."""
         answer = await self._rest.call("GET", "credits/balance", repeatable=True, seconds=READ_SECONDS)
         body = self._rest.json(answer, repeatable=True)
         parts = body if isinstance(body, dict) else {}
@@ -211,7 +227,7 @@ class NosanaApi:
         assigned, reserved, settled = (_signed(parts.get(name)) for name in names)
         if assigned is None or reserved is None or settled is None:
             raise self._rest.unreadable("no balance", repeatable=True)
-        return assigned - reserved - settled
+        return Credits(assigned, reserved, settled)
 
     async def address_of_key(self, api_key: str) -> str | None:
         """The address that belongs to the key's user, presumably the project of its jobs (§6.5); None if unknown."""

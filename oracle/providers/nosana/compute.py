@@ -32,10 +32,12 @@ from oracle.providers.nosana import definition
 from oracle.providers.nosana.api import Job, JobPhase, NosanaApi
 from oracle.providers.nosana.look_up import INDEX_LAG_SECONDS, LookUp
 from oracle.providers.nosana.market_place import MarketPlace
+from oracle.providers.nosana.markets import Listing
 from oracle.providers.nosana.outcomes import Outcomes
 from oracle.providers.nosana.pinning import pin
 from oracle.providers.nosana.purchase import Purchase
 from oracle.providers.nosana.templates import Template
+from oracle.providers.offers import Allowance, Offer
 from oracle.providers.pricing import NO_RATES, Rates, usd_quote
 
 _T = TypeVar("_T")
@@ -194,6 +196,19 @@ class NosanaCompute:
 
     async def models(self) -> Sequence[str]:
         return self._terms.models
+
+    async def offers(self) -> Sequence[Offer]:
+        """The models. They have no price of their own: a job pays for time."""
+        return tuple(Offer(model) for model in self._terms.models)
+
+    async def allowance(self) -> Allowance:
+        credits = await self._api.credits()
+        used = credits.settled_usd + credits.reserved_usd
+        return Allowance(credits.available_usd, used, credits.assigned_usd)
+
+    async def markets(self) -> Sequence[Listing]:
+        """Where a job could run, the chosen market first."""
+        return await self._market_place.listings()
 
     async def close(self) -> None:
         await self._api.close()

@@ -14,6 +14,7 @@ from oracle.providers.nosana import result
 from oracle.providers.nosana.api import NosanaApi
 from oracle.providers.nosana.deployments import Deployment, DeploymentJob, DeploymentsApi, Status
 from oracle.providers.nosana.market_place import MarketPlace
+from oracle.providers.nosana.markets import Listing
 from oracle.providers.nosana.serving import Blueprint
 from oracle.providers.rented.landlord import Rental, RentalPrice, RentalState
 
@@ -119,6 +120,10 @@ class NosanaLandlord:
             # A draft can become a server, so it must be put away; the next turn tries again.
             if deployment.status is Status.DRAFT:
                 raise
+
+    async def markets(self) -> Sequence[Listing]:
+        """Where a server could run, the chosen market first."""
+        return await self._market_place.listings()
 
     async def balance(self) -> Money | None:
         return Money(float(await self._api.available_usd()), "USD")

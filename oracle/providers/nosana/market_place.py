@@ -11,7 +11,7 @@ from typing import Final
 from oracle.core.errors import OracleError
 from oracle.providers.nosana import markets
 from oracle.providers.nosana.api import NosanaApi
-from oracle.providers.nosana.markets import Offer, Wanted
+from oracle.providers.nosana.markets import Listing, Offer, Wanted
 
 _FRESH_SECONDS: Final = 60.0
 _REFUSED_SECONDS: Final = 3600.0
@@ -49,6 +49,15 @@ class MarketPlace:
         self._refused = {address: until for address, until in self._refused.items() if until > self._clock()}
         best = markets.choose(self._offers, self._queued, self._wanted, self._refused)
         return (best, *(offer for offer in self._offers if offer is not best))
+
+    async def listings(self) -> tuple[Listing, ...]:
+        """All markets with GPU, price and queue; the queue of those alone that fit otherwise."""
+        listed = await self._api.markets()
+        known = markets.listings(listed, dict.fromkeys((one.address for one in listed), 0), self._wanted, self._nos_usd)
+        addresses = [one.address for one in known if not one.why_not]
+        counts = await asyncio.gather(*(self._count(address) for address in addresses))
+        queued = {address: count for address, count in zip(addresses, counts, strict=True) if count is not None}
+        return markets.listings(listed, queued, self._wanted, self._nos_usd, self._refused)
 
     def refuse(self, address: str) -> None:
         """Leave a market alone for an hour: it does not take our money."""

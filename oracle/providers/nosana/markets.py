@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -49,6 +49,63 @@ class Wanted:
 class Offer:
     market: Market
     usd_per_hour: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A market for a person to look at. `why_not` says what keeps it from being used; empty where it may be.
+
+    `usd_per_hour` holds the network fee. `queued` are the jobs that wait for a host, None where nobody asked.
+    """
+
+    address: str
+    slug: str
+    kind: str
+    gpu_types: tuple[str, ...]
+    lowest_vram_gb: float | None
+    usd_per_hour: Decimal | None
+    queued: int | None
+    why_not: str
+    is_chosen: bool = False
+
+
+def listings(
+    markets: Sequence[Market],
+    queued: Mapping[str, int],
+    wanted: Wanted,
+    nos_usd: Decimal | None,
+    refused: Collection[str] = (),
+) -> tuple[Listing, ...]:
+    """Every market, those that may be used first and the cheapest of them chosen: as `fitting` and `choose` do it."""
+    found = []
+    for market in markets:
+        price = market.usd_per_hour(nos_usd)
+        waiting = queued.get(market.address)
+        why_not = _why_not(market, price, waiting, wanted, refused)
+        kept = (market.address, market.slug, market.kind, market.gpu_types, market.lowest_vram_gb)
+        found.append(Listing(*kept, price, waiting, why_not))
+    found.sort(key=lambda one: (one.why_not != "", one.usd_per_hour is None, one.usd_per_hour or 0, one.address))
+    if found and not found[0].why_not:
+        found[0] = replace(found[0], is_chosen=True)
+    return tuple(found)
+
+
+def _why_not(
+    market: Market, price: Decimal | None, waiting: int | None, wanted: Wanted, refused: Collection[str]
+) -> str:
+    if not is_allowed(market, wanted):
+        return "not allowed"
+    if not _is_large(market, wanted):
+        return f"less than {wanted.min_vram_gb} GB"
+    if not price:
+        return "no known price"
+    if price > wanted.max_usd_per_hour:
+        return f"above {wanted.max_usd_per_hour} USD an hour"
+    if market.address in refused:
+        return "has refused credits"
+    if waiting is None:
+        return "queue not known"
+    return f"{waiting} jobs waiting" if waiting > wanted.max_queued_jobs else ""
 
 
 def fitting(markets: Sequence[Market], wanted: Wanted, nos_usd: Decimal | None) -> tuple[Offer, ...]:

@@ -37,6 +37,7 @@ from oracle.providers.nosana import definition, onchain_funds, program
 from oracle.providers.nosana.api import NosanaApi
 from oracle.providers.nosana.cid import cid_of, digest_of
 from oracle.providers.nosana.compute import Terms
+from oracle.providers.nosana.markets import Listing
 from oracle.providers.nosana.onchain_cancel import Canceller
 from oracle.providers.nosana.onchain_funds import Holdings
 from oracle.providers.nosana.onchain_jobs import ChainJobs
@@ -191,6 +192,10 @@ class NosanaOnChain:
 
     async def models(self) -> Sequence[str]:
         return self._terms.models
+
+    async def markets(self) -> Sequence[Listing]:
+        """Where a job could run, the chosen market first."""
+        return await self._markets.listings()
 
     async def close(self) -> None:
         await self._statuses.close()

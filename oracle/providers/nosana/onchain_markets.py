@@ -16,7 +16,7 @@ from oracle.core.purchase import ChainView
 from oracle.providers import errors
 from oracle.providers.nosana import markets, program
 from oracle.providers.nosana.api import NosanaApi
-from oracle.providers.nosana.markets import Market, Wanted
+from oracle.providers.nosana.markets import Listing, Market, Wanted
 from oracle.providers.nosana.program import MarketAccount
 
 NETWORK_FEE: Final = Decimal("1.1")
@@ -60,15 +60,24 @@ class ChainMarkets:
         """The cheapest that fits and is free enough. Raises ORC-PROVIDER-020 or 026."""
         if self._nos_usd is None:
             raise errors.PRICE_UNKNOWN("nos_usd is not configured")
+        priced, queued, accounts = await self._now()
+        offers = markets.fitting(priced, self._wanted, self._nos_usd)
+        offer = markets.choose(offers, queued, self._wanted)
+        address = offer.market.address
+        return ChainOffer(Pubkey.from_string(address), accounts[address].price, offer.usd_per_hour)
+
+    async def listings(self) -> tuple[Listing, ...]:
+        """The allowed markets with GPU, and with price and queue as they are on chain."""
+        priced, queued, _ = await self._now()
+        return markets.listings(priced, queued, self._wanted, self._nos_usd)
+
+    async def _now(self) -> tuple[list[Market], dict[str, int], Mapping[str, MarketAccount]]:
         async with self._reading:
             described = await self._describe()
             accounts = await self._read(described)
         priced = [_priced(market, accounts[market.address]) for market in described if market.address in accounts]
-        offers = markets.fitting(priced, self._wanted, self._nos_usd)
         queued = {address: len(account.waiting) if account.holds_jobs else 0 for address, account in accounts.items()}
-        offer = markets.choose(offers, queued, self._wanted)
-        address = offer.market.address
-        return ChainOffer(Pubkey.from_string(address), accounts[address].price, offer.usd_per_hour)
+        return priced, queued, accounts
 
     def forget(self) -> None:
         """Read prices and queues anew: what was read has turned out to be old."""

@@ -109,6 +109,7 @@ class RentedCompute:
             recovery=Recovery.REPEAT, cancel=True, stream=True, prompts_public=terms.prompts_public
         )
         self.server = server
+        self.landlord = landlord
         self._terms = terms
         self._patience = patience
         self._rates = rates

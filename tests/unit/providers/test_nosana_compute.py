@@ -49,6 +49,7 @@ from oracle.providers.nosana import definition
 from oracle.providers.nosana.cid import cid_v0
 from oracle.providers.nosana.markets import Wanted, choose, fitting, read_market
 from oracle.providers.nosana.templates import built_in
+from oracle.providers.offers import Allowance, Describing
 from oracle.providers.registry import build
 
 LIST = "POST /jobs/list"
@@ -655,7 +656,18 @@ async def test_the_balance_is_what_is_neither_reserved_nor_spent() -> None:
     network = Network(
         **{"GET /credits/balance": {"assignedCredits": 100.5, "reservedCredits": 0.34, "settledCredits": 74.595}}
     )
-    assert await compute_of(network, Clock()).balance() == Money(25.565, "USD")
+    compute = compute_of(network, Clock())
+    assert isinstance(compute, Describing)
+    assert await compute.balance() == Money(25.565, "USD")
+    # Reserved and settled are used; `assigned` is all that the account was ever given.
+    assert await compute.allowance() == Allowance(Decimal("25.565"), Decimal("74.935"), Decimal("100.5"))
+
+
+async def test_the_markets_are_told_with_the_one_that_would_be_used() -> None:
+    compute = compute_of(Network(), Clock())
+    listed = await compute.markets()
+    assert (listed[0].slug, listed[0].is_chosen) == ("nvidia-3060", True)
+    assert all(one.queued is not None for one in listed if not one.why_not)
 
 
 @pytest.mark.parametrize("reply", [{}, [], {"assignedCredits": "1"}])

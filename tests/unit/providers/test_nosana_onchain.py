@@ -514,6 +514,10 @@ async def test_the_wallet_is_shown_with_what_is_staked(ground: Ground) -> None:
     assert balance is not None
     assert (balance.amount, balance.unit) == (100.0, "NOS")
     assert (await compute.holdings()).staked_micro_nos == 5_000_000
+    chosen, *_ = await compute.markets()
+    assert (chosen.is_chosen, chosen.why_not) == (True, "")
+    assert chosen.usd_per_hour is not None
+    assert chosen.queued is not None
 
 
 def test_a_configuration_without_a_chain_or_a_pin_is_refused() -> None:
