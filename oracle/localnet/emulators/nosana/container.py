@@ -2,7 +2,7 @@
 
 | image | what it can do |
 |---|---|
-| `docker.io/vllm/vllm-openai[:tag]` | the script of `shell`, with `vllm serve` as its model server |
+| `docker.io/vllm/vllm-openai[:tag]` | the script of `script`, with `vllm serve` as its model server |
 | `ghcr.io/ggml-org/llama.cpp:server[-cuda]…` | the same, with `/app/llama-server -hf` |
 | `docker.io/ollama/ollama[:tag]` | the same, with `ollama serve` and `ollama pull` |
 | `docker.io/nosana/pytorch-jupyter[:tag]` | `jupyter nbconvert --execute` of the notebooks of `programs` |
@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from oracle.localnet.emulators.nosana.script import run_script
 from oracle.localnet.emulators.nosana.shell import Log, Serve, Shell
 from oracle.localnet.emulators.upstream import ModelServer
 
@@ -55,9 +56,10 @@ async def run_container(
         *(["/bin/sh", "-c", command] if isinstance(command, str) else command),
     ]
     match argv:
-        case [("/bin/sh" | "sh" | "/bin/bash" | "bash") as shell, "-c", str(script), *_]:
-            is_bash = shell.endswith("bash")
-            return await Shell(image.server, dict(environment), models, log, pace, serve, is_bash).run(script)
+        case [("/bin/sh" | "sh" | "/bin/bash" | "bash") as program, "-c", str(script), *_]:
+            is_bash = program.endswith("bash")
+            shell = Shell(image.server, dict(environment), models, log, pace, serve, is_bash)
+            return await run_script(shell, script)
         case ["python" | "python3", "-c", str(code)]:
             return _run_python(code, log)
     if image.entrypoint and not own_entrypoint:
