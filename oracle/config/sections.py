@@ -38,9 +38,9 @@ class Cluster(_Section):
     genesis_hash: GenesisHash | None = None
     """Refuse endpoints of any other cluster; by default the first endpoint that answers says which is meant."""
     requests_per_10_seconds: Annotated[int, Field(ge=1)] = 90
-    """Calls to each endpoint that is not on this machine. The public ones allow 100."""
-    requests_per_method_per_10_seconds: Annotated[int, Field(ge=1)] = 36
-    """Calls of one method to each such endpoint. The public ones allow 40."""
+    """Calls to each endpoint that is not on this machine. The public ones allow 100; one a second is left to spare."""
+    requests_per_method_per_10_seconds: Annotated[int, Field(ge=1)] = 30
+    """Calls of one method to each such endpoint. The public ones allow 40; one a second is left to spare."""
     scan_interval_seconds: Annotated[float, Field(gt=0)] = 15.0
     """How often the program's accounts are read for truth, besides at start and after each reconnect."""
 
