@@ -13,12 +13,12 @@ import httpx
 from oracle.chain.program import idl, selfcheck
 from oracle.config import Config
 from oracle.config.sections import ModelSettings, RouteSettings
-from oracle.config.values import without_secrets
 from oracle.core.compute import Compute, Message, Quote, Task
 from oracle.core.errors import OracleError
 from oracle.core.purchase import ChainAccess
 from oracle.pipeline import cluster_checks as cluster
 from oracle.pipeline import daemon
+from oracle.pipeline import database_checks as database
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells
 from oracle.pipeline.fees import Fees
@@ -57,7 +57,8 @@ async def _all_of(config: Config) -> AsyncIterator[CheckResult]:
     except OracleError as error:
         key = None
         yield failed("operator key", error)
-    yield await _database(config)
+    async for result in database.checked(config):
+        yield result
     pool = daemon.pool_of(config)
     try:
         async for result in cluster.checked(pool, config, key):
@@ -76,15 +77,6 @@ async def _all_of(config: Config) -> AsyncIterator[CheckResult]:
         yield _model(name, model, outcomes)
     if not config.models:
         yield CheckResult("models", Health.FAILED, "no [models.NAME] section", "Add one, with at least one route.")
-
-
-async def _database(config: Config) -> CheckResult:
-    try:
-        store = await Store.open(config.database.url)
-        await store.close()
-    except OracleError as error:
-        return failed("database", error)
-    return ok("database", f"{without_secrets(config.database.url)}, schema up to date")
 
 
 async def _outputs(config: Config) -> CheckResult:

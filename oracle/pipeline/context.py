@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,24 +38,45 @@ LATENCY_SECONDS = 5.0
 
 
 class Bells:
-    """One bell a name. Ringing wakes its loop at once; a loop that misses a bell still looks on its own."""
+    """One bell a name. Ringing wakes its loop at once; a loop that misses a bell still looks on its own.
+
+    What is rung here is also remembered for other daemons, until somebody who tells them asks for it.
+    """
 
     def __init__(self) -> None:
         self._events: dict[str, asyncio.Event] = {}
+        self._rung: set[str] = set()
+        self._any_rung = asyncio.Event()
 
     def ring(self, *names: str) -> None:
+        self.ring_here(*names)
+        self._rung.update(str(name) for name in names)
+        self._any_rung.set()
+
+    def ring_here(self, *names: str) -> None:
+        """As another daemon has rung them."""
         for name in names:
             self._event(name).set()
 
-    async def wait(self, name: str, seconds: float) -> None:
-        """Until the bell rings, at most `seconds`."""
+    async def rung(self, seconds: float) -> set[str]:
+        """What has been rung here since this was asked last; waits for it, at most `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._any_rung.wait()
+        self._any_rung.clear()
+        rung, self._rung = self._rung, set()
+        return rung
+
+    async def wait(self, name: str, seconds: float) -> bool:
+        """Until the bell rings, at most `seconds`; whether it rang."""
         event = self._event(name)
         try:
             async with asyncio.timeout(max(0.0, seconds)):
                 await event.wait()
         except TimeoutError:
-            return
+            return False
         event.clear()
+        return True
 
     def ring_all(self) -> None:
         for event in self._events.values():

@@ -32,7 +32,7 @@ from oracle.config import Config, Operator
 from oracle.core.compute import Tended
 from oracle.core.errors import OracleError
 from oracle.core.purchase import ChainAccess
-from oracle.pipeline import admit, budget, charter, follow, housekeeping, intake, poll, settle, submit, worker
+from oracle.pipeline import admit, budget, charter, follow, housekeeping, intake, poll, relay, settle, submit, worker
 from oracle.pipeline.chain_view import RpcView
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells, Context
@@ -45,6 +45,7 @@ from oracle.providers import registry
 from oracle.providers.sources import registry as source_registry
 from oracle.store import journal, leases, lock, marks, migrate, requests
 from oracle.store.engine import Store
+from oracle.store.urls import is_sqlite, parse
 
 log = structlog.get_logger(__name__)
 
@@ -67,16 +68,21 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
     async with AsyncExitStack() as stack:
         key = await open_signer(config.operator)
         stack.push_async_callback(key.close)
-        is_alone = hold_alone(stack, config, key.public_key)
+        held = lock.hold_database(config.database.url)
+        if held is not None:
+            stack.callback(held.release)
         if await asyncio.to_thread(migrate.current, config.database.url) is None:
             # A new database needs no ceremony; one with a schema is changed only by `oracle db upgrade`.
             await asyncio.to_thread(migrate.upgrade, config.database.url)
         store = await Store.open(config.database.url, patience_seconds=PATIENCE_SECONDS)
         stack.push_async_callback(store.close)
+        await hold_key(stack, key.public_key, store, is_alone=held is not None)
         signer = charter.guarded(key, charter.operator_charter(config), config.spending, store, clock)
         await store.write(lambda c: requests.adopt(c, str(signer.public_key)))
+        if held is None:
+            await relay.check_time(store, clock)
         now_ms = clock.now_ms()
-        if is_alone and (left := await store.write(lambda c: leases.take_over(c, now_ms))):
+        if held is not None and (left := await store.write(lambda c: leases.take_over(c, now_ms))):
             log.info("took over from a dead daemon", rows=left)
         await store.write(lambda c: budget.reopen(c, config, now_ms))
         pool = pool_of(config)
@@ -186,6 +192,9 @@ class Daemon:
             "intake": lambda: intake.run(context, self.watcher.watch()),
             **{f"tend {name}": held.tend for name, held in context.providers.items() if isinstance(held, Tended)},
         }
+        url = context.config.database.url
+        if not is_sqlite(parse(url)):
+            feeds["relay"] = lambda: relay.run(url, context.operator, context.bells, context.clock)
         await self.note_unconfigured_queues()
         log.info("daemon started", operator=str(context.signer.public_key), queues=len(context.queues))
         await supervise(context, loops, feeds)
@@ -243,25 +252,25 @@ class Daemon:
             await asyncio.sleep(WALLET_SECONDS)
 
 
-def hold_alone(stack: AsyncExitStack, config: Config, key: Pubkey) -> bool:
-    """One daemon a database file and a key on this machine: two would sign for the same requests.
+async def hold_key(stack: AsyncExitStack, key: Pubkey, store: Store, *, is_alone: bool) -> None:
+    """One database a key on this machine: daemons on two would sign for the same requests.
 
-    Whether the database is ours alone, as a file is and a PostgreSQL server is not.
+    On a file that is one daemon; on PostgreSQL they may be many, who share the work by leases.
     """
-    held = lock.hold_database(config.database.url)
-    if held is not None:
-        stack.callback(held.release)
-    stack.callback(lock.hold(f"operator-{key}").release)
-    return held is not None
+    name = f"operator-{key}"
+    if is_alone:
+        stack.callback(lock.hold(name).release)
+        return
+    own = secrets.token_hex(16)
+    database = await store.write(lambda c: marks.keep(c, "database", own))
+    stack.callback((await asyncio.to_thread(lock.share, name, database)).release)
 
 
 async def same_cluster(store: Store, rpc: Client) -> None:
     """A database is of one cluster for ever: on another, finalized reads would prove every request gone (law 1)."""
     genesis = str(await rpc.get_genesis_hash())
-    known = await store.read(lambda c: marks.get(c, "genesis"))
-    if known is None:
-        await store.write(lambda c: marks.put(c, "genesis", genesis))
-    elif known != genesis:
+    known = await store.write(lambda c: marks.keep(c, "genesis", genesis))
+    if known != genesis:
         raise WRONG_CLUSTER(f"database {known}, cluster {genesis}")
 
 

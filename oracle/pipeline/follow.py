@@ -162,7 +162,7 @@ async def undone(context: Context, row: SignatureRow) -> None:
 
 
 def take_back(c: Connection, row: SignatureRow, *, now_ms: int) -> bool:
-    if settlements.signature_by_id(c, row.id).state is not SignatureState.CONFIRMED:
+    if settlements.hold_signature(c, row.id).state is not SignatureState.CONFIRMED:
         return False
     settlements.mark_signature(c, row.id, SignatureState.SENT, slot=None, error=None)
     for settlement in settlements.members(c, row.id):
@@ -307,7 +307,7 @@ async def is_purchase(context: Context, row: SignatureRow) -> bool:
 
 def is_open(c: Connection, row: SignatureRow) -> bool:
     """Whether its fate is not final yet: another turn, or another daemon, may have found it out meanwhile."""
-    return settlements.signature_by_id(c, row.id).state in settlements.OPEN_SIGNATURE
+    return settlements.hold_signature(c, row.id).state in settlements.OPEN_SIGNATURE
 
 
 def book_fee(c: Connection, row: SignatureRow, now_ms: int) -> None:

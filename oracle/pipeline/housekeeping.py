@@ -22,6 +22,7 @@ from oracle.pipeline.refusals import BELL, header_in
 from oracle.pipeline.submit import CALL_SECONDS
 from oracle.pipeline.transactions import NO_DEADLINE
 from oracle.store import attempts, duties, results, settlements
+from oracle.store.errors import SETTLEMENT_EXISTS
 from oracle.store.rows import AttemptRow, GatewayJobRow, RequestRow
 from oracle.store.schema import AttemptState, SettlementKind
 
@@ -81,17 +82,25 @@ async def intend(context: Context, kind: SettlementKind, find: _Find) -> None:
 
     def write(c: Connection) -> int:
         rows = find(c, operator=operator, slot=slot, limit=BATCH)
+        made = 0
         for row in rows:
-            settlements.intend(
-                c,
-                request_id=row.id,
-                kind=kind,
-                args={},
-                operator=operator,
-                deadline_slot=NO_DEADLINE,
-                now_ms=now_ms,
-            )
-        return len(rows)
+            try:
+                settlements.intend(
+                    c,
+                    request_id=row.id,
+                    kind=kind,
+                    args={},
+                    operator=operator,
+                    deadline_slot=NO_DEADLINE,
+                    now_ms=now_ms,
+                )
+            except OracleError as error:
+                # Another daemon of our key has just done the same.
+                if error.error is not SETTLEMENT_EXISTS:
+                    raise
+            else:
+                made += 1
+        return made
 
     if await context.store.write(write):
         context.bells.ring(BELL)

@@ -25,6 +25,7 @@ from oracle.store.errors import (
     DAMAGED,
     DISK_FULL,
     LOCKED,
+    NOT_DURABLE,
 )
 from oracle.store.failures import is_coded, opening, translate, translated
 from oracle.store.migrate import assert_current, upgrade
@@ -40,7 +41,7 @@ Item = TypeVar("Item")
 _GROUP_LIMIT: Final = 512
 
 # The engine's own trouble, not that of a member: running the members one by one would only meet it again and again.
-_NOBODYS_FAULT: Final = (LOCKED, CONNECTION_LOST, COMMIT_UNKNOWN, DAMAGED, CANNOT_OPEN)
+_NOBODYS_FAULT: Final = (LOCKED, CONNECTION_LOST, COMMIT_UNKNOWN, DAMAGED, CANNOT_OPEN, NOT_DURABLE)
 
 # Nothing was written, and the next try may succeed.
 _PASSING: Final = (LOCKED, DISK_FULL, CONNECTION_LOST, CONFLICT)

@@ -24,6 +24,7 @@ NOT_DURABLE: Final = ErrorCode(
     "Database would lose commits when the power fails",
     "SQLite refuses WAL mode with `synchronous=FULL`, or PostgreSQL runs without `fsync` or `synchronous_commit`.",
     "Keep the file on a local disk; on PostgreSQL set `fsync = on` and `synchronous_commit = on` (or stronger).",
+    Verdict.RETRY,
 )
 SCHEMA_OUTDATED: Final = ErrorCode(
     "ORC-STORE-004",
@@ -137,8 +138,8 @@ ROW_MISSING: Final = ErrorCode(
 HELD_BY_ANOTHER: Final = ErrorCode(
     "ORC-STORE-021",
     "Another daemon is running",
-    "A process of this machine holds the same database file or the same operator key.",
-    "Stop it first. To run several daemons, use PostgreSQL and one operator key for each.",
+    "A process of this machine holds the same database file, or the same operator key for another database.",
+    "Stop it first. Several daemons share the work of one operator key on one PostgreSQL database.",
 )
 CALL_EXISTS: Final = ErrorCode(
     "ORC-STORE-022",
@@ -154,6 +155,13 @@ ATTEMPT_OVER: Final = ErrorCode(
     "None is needed: another worker has the request, and goes on with it.",
     Verdict.RETRY,
 )
+CLOCKS_APART: Final = ErrorCode(
+    "ORC-STORE-024",
+    "Clock differs from that of the database server",
+    "Leases are times: a daemon whose clock is ahead would take what another still holds.",
+    "Keep both clocks with NTP.",
+    Verdict.RETRY,
+)
 
-ENGINE_TROUBLE: Final = (LOCKED, DISK_FULL, CONNECTION_LOST, COMMIT_UNKNOWN, DAMAGED, CANNOT_OPEN)
+ENGINE_TROUBLE: Final = (LOCKED, DISK_FULL, CONNECTION_LOST, COMMIT_UNKNOWN, DAMAGED, CANNOT_OPEN, NOT_DURABLE)
 """Trouble of the database, the disk or the server: no request is to blame, and none may end by it."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, text, update
 
 from oracle.core.lifecycle import ENDED
 from oracle.store.schema import CallState, SettlementState, gateway_calls, requests, settlements
 
 _SOON_MS: Final = 60_000
+
+
+def server_ms(conn: Connection) -> int:
+    """The clock of the PostgreSQL server, in unix milliseconds."""
+    return int(conn.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000")).scalar_one())
 
 
 def take_over(conn: Connection, now_ms: int) -> int:

@@ -1,6 +1,7 @@
-"""One daemon for one database file, and one for one operator key, on one machine.
+"""One daemon for one database file, and one database for one operator key, on one machine.
 
-Two daemons on one SQLite file would pay twice for the same work without either noticing. The lock is the kernel's
+Two daemons on one SQLite file, or with one key and a database each, would pay twice for the same work without either
+noticing. On one PostgreSQL database they share the work by leases, and so they share the key. The lock is the kernel's
 (`flock`): it ends with the process that took it, however that ends, so there is never a stale one to clear away.
 """
 
@@ -10,6 +11,7 @@ import fcntl
 import os
 import stat
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,7 @@ from oracle.store.sqlite import path_of
 from oracle.store.urls import is_sqlite, parse
 
 _OURS_ALONE: Final = 0o700
+_START_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -57,7 +60,31 @@ def hold_database(url: str) -> Lock | None:
 
 def hold(name: str) -> Lock:
     """Hold a name, such as an operator key, for the user on this machine. Raises ORC-STORE-021 as `hold_database`."""
-    return _hold(runtime_directory() / f"{quote(name, safe='')}.lock", name)
+    return _hold(_file_of(name), name)
+
+
+def share(name: str, database: str) -> Lock:
+    """As `hold`, but together with whoever else names the same database.
+
+    Raises ORC-STORE-021 where somebody holds the name alone, or for another database.
+    """
+    path, until = _file_of(name), time.monotonic() + _START_SECONDS
+    while True:
+        descriptor = _opened(path)
+        if _locks(path, descriptor, fcntl.LOCK_EX):
+            _write(descriptor, f"{os.getpid()}\n{database}\n")
+        # One lock becomes the other by way of none: whoever came in between is found in the file, or by the lock.
+        if _locks(path, descriptor, fcntl.LOCK_SH):
+            if _lines(descriptor)[1:] == [database]:
+                return Lock(path, descriptor)
+            os.close(descriptor)
+            raise HELD_BY_ANOTHER(f"{name} is held by a daemon on another database")
+        (holder, *_) = _lines(descriptor) or ["unknown"]
+        os.close(descriptor)
+        # Another that shares it may be in its start, for a moment; a holder alone stays.
+        if time.monotonic() > until:
+            raise HELD_BY_ANOTHER(f"{name} is held by process {holder}")
+        time.sleep(0.01)
 
 
 def runtime_directory() -> Path:
@@ -78,18 +105,41 @@ def runtime_directory() -> Path:
     return directory
 
 
+def _file_of(name: str) -> Path:
+    return runtime_directory() / f"{quote(name, safe='')}.lock"
+
+
 def _hold(path: Path, what: str) -> Lock:
+    descriptor = _opened(path)
+    if not _locks(path, descriptor, fcntl.LOCK_EX):
+        (holder, *_) = _lines(descriptor) or ["unknown"]
+        os.close(descriptor)
+        raise HELD_BY_ANOTHER(f"{what} is held by process {holder}")
+    _write(descriptor, f"{os.getpid()}\n")
+    return Lock(path, descriptor)
+
+
+def _opened(path: Path) -> int:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise CANNOT_OPEN(f"{path}: {error.strerror}") from error
+
+
+def _locks(path: Path, descriptor: int, how: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError as error:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").partition("\n")[0] or "unknown"
         os.close(descriptor)
-        if not isinstance(error, BlockingIOError):
-            raise CANNOT_OPEN(f"{path}: {error.strerror}") from error
-        raise HELD_BY_ANOTHER(f"{what} is held by process {holder}") from None
-    os.ftruncate(descriptor, os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0))
-    return Lock(path, descriptor)
+        raise CANNOT_OPEN(f"{path}: {error.strerror}") from error
+    return True
+
+
+def _lines(descriptor: int) -> list[str]:
+    return os.pread(descriptor, 256, 0).decode(errors="replace").splitlines()
+
+
+def _write(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, os.pwrite(descriptor, text.encode(), 0))

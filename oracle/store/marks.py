@@ -15,6 +15,12 @@ def get(conn: Connection, name: str) -> Any:
     return conn.execute(select(marks.c.value).where(marks.c.name == name)).scalar()
 
 
+def keep(conn: Connection, name: str, value: Any) -> Any:
+    """The value; `value` from now on where there was none, whoever else is about to set it."""
+    insert_new(conn, marks, name=name, value=value)
+    return get(conn, name)
+
+
 def put(conn: Connection, name: str, value: Any) -> None:
     """Set a value: anything that JSON can hold, but null."""
     if insert_new(conn, marks, name=name, value=value) is None:

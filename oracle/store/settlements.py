@@ -57,6 +57,7 @@ _MEMBERS: Final = (
     .order_by(m.c.position)
 )
 _SIGNATURE_BY_ID: Final = select(s).where(s.c.id == bindparam("wanted_id"))
+_SIGNATURE_LOCKED: Final = _SIGNATURE_BY_ID.with_for_update()
 _SIGNED: Final = insert(s).returning(s)
 _SENT: Final = (
     update(s)
@@ -378,10 +379,12 @@ def live_purchase(conn: Connection, attempt_id: int) -> SettlementRow | None:
 
 
 def signature_by_id(conn: Connection, signature_id: int) -> SignatureRow:
-    row = conn.execute(_SIGNATURE_BY_ID, {"wanted_id": signature_id}).one_or_none()
-    if row is None:
-        raise ROW_MISSING(f"signature {signature_id}")
-    return SignatureRow(*row)
+    return _signature(conn, _SIGNATURE_BY_ID, signature_id)
+
+
+def hold_signature(conn: Connection, signature_id: int) -> SignatureRow:
+    """A signature that no other daemon judges until this transaction ends: whoever is second sees the judgement."""
+    return _signature(conn, _SIGNATURE_LOCKED, signature_id)
 
 
 def open_signatures(conn: Connection, operator: str) -> list[SignatureRow]:
@@ -461,6 +464,13 @@ def _alive_for_the_same_effect(kind: SettlementKind) -> Select[tuple[str]]:
 def _live(conn: Connection, query: Select[Any], wanted_id: int) -> SettlementRow | None:
     row = conn.execute(query, {"wanted_id": wanted_id}).one_or_none()
     return None if row is None else SettlementRow(*row)
+
+
+def _signature(conn: Connection, query: Select[Any], signature_id: int) -> SignatureRow:
+    row = conn.execute(query, {"wanted_id": signature_id}).one_or_none()
+    if row is None:
+        raise ROW_MISSING(f"signature {signature_id}")
+    return SignatureRow(*row)
 
 
 def _write(conn: Connection, statement: ReturningUpdate[Any], settlement_id: int, **values: Any) -> SettlementRow:

@@ -35,6 +35,18 @@ PAID_JOBS = {"dear": 2, "leaky": 2, "gpu": 1}
 """The most jobs that a request may cost, by model: docs/reliability.md, with `max_unconfirmed_purchases = 1`."""
 MOST_ATTEMPTS = 8
 
+# Of one operator, for others may share its database.
+_BOOKED = """
+    SELECT kind, sum(lamports) FROM ledger
+    WHERE request_id IN (SELECT id FROM requests WHERE operator = '{operator}')
+    OR signature_id IN (
+        SELECT m.signature_id FROM signature_members m JOIN settlements s ON s.id = m.settlement_id
+        WHERE s.operator = '{operator}'
+    )
+    OR (request_id IS NULL AND signature_id IS NULL)
+    GROUP BY kind
+"""
+
 
 @dataclass(slots=True)
 class History:
@@ -121,7 +133,7 @@ def paid_jobs(oracle: Oracle, asked: Asked) -> int:
 
 def _books(oracle: Oracle, found: History) -> Iterator[str]:
     """The daemon's ledger says what the chain says."""
-    booked = dict(oracle.select("SELECT kind, sum(lamports) FROM ledger GROUP BY kind"))
+    booked = dict(oracle.select(_BOOKED.format(operator=oracle.operator.pubkey())))
     earned = sum(
         found.fees_asked[asked.address] for asked in oracle.asked if found.ends.get(asked.address) == [Status.FULFILLED]
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -47,6 +48,9 @@ PATIENCE_SECONDS = 400.0 if IS_LONG else 120.0
 LAMPORTS_PER_SIGNATURE = 5_000
 GPU_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 URI = "http://127.0.0.1:8787"
+
+Books = Callable[[str], list[tuple[Any, ...]]]
+"""Reads a daemon's database."""
 
 TERMS: Mapping[str, Mapping[str, Any]] = {
     "open": {},
@@ -131,11 +135,17 @@ class Town:
         assert error is None, error
         return slot
 
-    async def oracle(self, name: str, *, queues: Sequence[str] = ("open",), **settings: Any) -> Oracle:
-        """An operator on queues of its own, with a requester beside it; its daemon is not started yet."""
+    async def oracle(
+        self, name: str, *, queues: Sequence[str] = ("open",), books: Books | None = None, **settings: Any
+    ) -> Oracle:
+        """An operator on queues of its own, with a requester beside it; its daemon is not started yet.
+
+        `books` reads its database where that is not the usual file.
+        """
         # Nosana counts calls by address, and all oracles of this town would share one: each gets its own.
         nosana = Nosana(self.gpu_url)
         oracle = Oracle(self, name, nosana, Keypair(), Keypair(), self.directory / name.replace("/", "_"))
+        oracle.books = books
         oracle.directory.mkdir(exist_ok=True)
         for key in (oracle.operator, oracle.requester):
             await self.fund(key.pubkey())
@@ -170,14 +180,19 @@ class Oracle:
     directory: Path
     nosana_url: str = ""
     asked: list[Asked] = field(default_factory=list)
+    nonces: Iterator[int] = field(default_factory=itertools.count)
     other_fees_lamports: int = 0
     """Fees of the operator's transactions that its daemon did not make."""
     replaced: tuple[tuple[str, Any], ...] = REPLACED
     """What is replaced in every life of its daemon."""
+    books: Books | None = None
     daemon: ForkedDaemon = field(init=False)
+    second: ForkedDaemon = field(init=False)
+    """Another one of the same configuration, where the database can be shared."""
 
     def __post_init__(self) -> None:
         self.daemon = ForkedDaemon(self.directory / "daemon.log", self.directory)
+        self.second = ForkedDaemon(self.directory / "second.log", self.directory)
 
     @property
     def database(self) -> Path:
@@ -200,10 +215,13 @@ class Oracle:
             document[section] = {**document.get(section, {}), **values}
         (self.directory / "oracle.toml").write_text(tomlkit.dumps(document))
 
-    def launch(self, *, also_replaced: tuple[tuple[str, Any], ...] = (), **life: Any) -> None:
-        """Start the daemon and return at once; `life` are fields of `Life`, such as `crash_at`."""
+    def launch(
+        self, *, daemon: ForkedDaemon | None = None, also_replaced: tuple[tuple[str, Any], ...] = (), **life: Any
+    ) -> None:
+        """Start the daemon, or the one that is named, and return at once; `life` are fields of `Life`, such as
+        `crash_at`."""
         replaced = (*self.replaced, *also_replaced)
-        self.daemon.launch(Life(self.directory / "oracle.toml", replaced=replaced, **life))
+        (daemon or self.daemon).launch(Life(self.directory / "oracle.toml", replaced=replaced, **life))
 
     async def ask(
         self,
@@ -216,7 +234,7 @@ class Oracle:
         content: Input | None = None,
     ) -> Asked:
         """Put a request on chain; no two have the same prompt."""
-        nonce = len(self.asked)
+        nonce = next(self.nonces)
         prompt = f"{self.name} asks {model} number {nonce}"
         body = Body(model, Params(64), content or Inline(prompt.encode()))
         key, place = self.requester, self.queue(queue)
@@ -258,6 +276,8 @@ class Oracle:
 
     def select(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of the daemon's database; none where it does not exist yet."""
+        if self.books is not None:
+            return self.books(query)
         if not self.database.exists():
             return []
         connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)
@@ -274,7 +294,7 @@ class Oracle:
         """Until every request has ended for good, on chain and in the books."""
 
         async def look() -> bool:
-            assert self.daemon.alive, f"the daemon is dead: {self.tail()}"
+            assert self.daemon.alive or self.second.alive, f"the daemon is dead: {self.tail()}"
             return not self.unfinished()
 
         try:
@@ -283,8 +303,8 @@ class Oracle:
             raise AssertionError(f"{error}: {self.unfinished()}\n{self.tail()}") from None
 
     def tail(self) -> str:
-        log = self.directory / "daemon.log"
-        return log.read_text()[-3_000:] if log.exists() else "no log"
+        logs = (daemon.log for daemon in (self.daemon, self.second) if daemon.log.exists())
+        return "\n".join(f"{log.name}: {log.read_text()[-3_000:]}" for log in logs) or "no log"
 
 
 LIVE_ATTEMPT = "'intended', 'unknown', 'running'"

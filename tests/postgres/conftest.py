@@ -15,7 +15,7 @@ import pytest
 from oracle.store.engine import Store, upgrade
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "unit" / "store")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "unit" / "store"), str(HERE.parent / "chaos")]
 
 import postgres_server  # noqa: E402
 

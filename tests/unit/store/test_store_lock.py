@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,6 +90,29 @@ def test_an_operator_key_is_held_once_on_a_machine(runtime_directory: Path) -> N
         assert str(os.getpid()) in str(raised.value)
 
 
+def test_daemons_on_one_database_share_a_key_that_none_on_another_gets(runtime_directory: Path) -> None:
+    first = lock.share(KEY, "database-1")
+    with holding(f"share({KEY!r}, 'database-1')"):
+        first.release()
+        for take in (lambda: lock.share(KEY, "database-2"), lambda: lock.hold(KEY)):
+            with pytest.raises(OracleError) as raised:
+                take()
+            assert raised.value.error is HELD_BY_ANOTHER
+    # All who shared it are gone.
+    lock.share(KEY, "database-2").release()
+    with lock.hold(KEY), pytest.raises(OracleError) as raised:
+        lock.share(KEY, "database-2")
+    assert f"process {os.getpid()}" in str(raised.value)
+
+
+def test_many_that_share_a_key_can_start_at_once() -> None:
+    with ThreadPoolExecutor(16) as pool:
+        held = list(pool.map(lambda _: lock.share(KEY, "database"), range(64)))
+    for each in held:
+        each.release()
+    lock.hold(KEY).release()
+
+
 def test_a_name_cannot_leave_the_directory_of_the_locks(runtime_directory: Path) -> None:
     with lock.hold("../../etc/passwd") as held:
         assert held.path.parent == runtime_directory
@@ -137,7 +161,7 @@ def test_postgresql_is_shared_and_an_unknown_engine_is_refused() -> None:
 def holding(take: str) -> Iterator[subprocess.Popen[str]]:
     """Another process, which holds what `take` takes until it is ended."""
     script = f"""
-        from oracle.store.lock import hold, hold_database
+        from oracle.store.lock import hold, hold_database, share
         held = {take}
         print("held", flush=True)
         input()

@@ -1,0 +1,183 @@
+"""Two daemons of one operator key on one PostgreSQL database: one dies, one stands still, the server itself crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from chaos_laws import broken_laws
+from chaos_length import IS_LONG, chance, say, seconds
+from chaos_load import QUEUES, ask_for
+from chaos_town import Oracle, Town, town
+from chaos_wait import until
+from postgres_books import Books
+from postgres_server import Server
+
+from oracle.testing.forked import ForkedDaemon
+
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.localnet,
+    pytest.mark.chaos,
+    pytest.mark.timeout(2_400 if IS_LONG else 300),
+]
+
+LEASE_SECONDS = 5.0
+LOAD_SECONDS = 1.5
+
+SHORT_LEASES = (
+    ("oracle.pipeline.context.Context.lease_ms", int(1000 * LEASE_SECONDS)),
+    ("oracle.pipeline.submit.CALL_SECONDS", 3.0),
+    ("oracle.pipeline.daemon.PATIENCE_SECONDS", 2.0),
+    ("oracle.pipeline.relay.LOOK_SECONDS", 0.5),
+    ("oracle.pipeline.relay.STANDSTILL_SECONDS", 1.0),
+)
+"""A lease still outlives the calls that are made under it, and what waits for a lock the daemon that holds it."""
+
+
+@pytest.fixture
+def books(url: str, server: Server) -> Books:
+    return Books(server.directory, url)
+
+
+async def test_what_a_killed_daemon_held_is_rescued_by_the_other(tmp_path: Path, url: str, books: Books) -> None:
+    async with town(tmp_path) as place, under_load(place, "killed", url, books) as oracle:
+        await holding(oracle, oracle.daemon, signal.SIGKILL)
+        await oracle.daemon.wait()
+    for daemon in (oracle.daemon, oracle.second):
+        assert "job bought" in daemon.log.read_text(), "one of the two did all the work"
+
+
+async def test_a_daemon_that_is_continued_after_its_leases_have_lapsed_buys_and_settles_nothing_twice(
+    tmp_path: Path, url: str, books: Books
+) -> None:
+    async with town(tmp_path) as place:
+        async with under_load(place, "stopped", url, books) as oracle:
+            await holding(oracle, oracle.daemon, signal.SIGSTOP)
+            # The other has ended everything when it comes back.
+            await asyncio.sleep(LOAD_SECONDS)
+            await oracle.at_rest()
+            oracle.daemon.send(signal.SIGCONT)
+        # It goes on with what it was about to do, and with new work as the only one.
+        assert oracle.daemon.alive
+        await oracle.second.kill()
+        await oracle.ask("free")
+        await oracle.at_rest()
+        assert not await broken_laws(place, as_expected=False)
+
+
+async def test_a_server_that_crashes_in_the_middle_of_the_work_loses_nothing_of_it(
+    tmp_path: Path, url: str, books: Books, server: Server
+) -> None:
+    async with town(tmp_path) as place, under_load(place, "served", url, books) as oracle:
+        await asyncio.to_thread(server.crash_and_restart)
+        for daemon in (oracle.daemon, oracle.second):
+            assert daemon.alive, oracle.tail()
+
+
+async def test_operators_of_one_database_leave_each_other_s_requests_alone(
+    tmp_path: Path, url: str, books: Books
+) -> None:
+    async with town(tmp_path) as place:
+        oracles = [await place.oracle(name, database={"url": url}, books=books) for name in ("one", "other")]
+        for oracle in oracles:
+            oracle.launch()
+            for _ in range(3):
+                await oracle.ask("free")
+        for oracle in oracles:
+            await oracle.at_rest()
+        breaches = await broken_laws(place, as_expected=True)
+        owners = set(books("SELECT r.operator, s.operator FROM requests r JOIN settlements s ON s.request_id = r.id"))
+    assert owners == {(str(oracle.operator.pubkey()),) * 2 for oracle in oracles}
+    assert not breaches
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not IS_LONG, reason="ten minutes of it: `make test-all`")
+async def test_two_daemons_that_are_killed_stopped_and_cut_off_at_random_keep_every_law(
+    tmp_path: Path, url: str, books: Books, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed, random = chance()
+    async with town(tmp_path) as place:
+        oracle = await place.oracle("two", queues=QUEUES, database={"url": url}, books=books)
+        daemons = (oracle.daemon, oracle.second)
+        ends = time.monotonic() + seconds(30)
+        load = asyncio.create_task(ask_for(oracle, random, seconds=ends - time.monotonic(), per_second=6))
+        troubles = 0
+        while time.monotonic() < ends:
+            for daemon in daemons:
+                if not daemon.alive:
+                    oracle.launch(daemon=daemon, also_replaced=SHORT_LEASES)
+            await asyncio.sleep(random.uniform(0.2, 3.0))
+            victim = random.choice(daemons)
+            match random.choice(("kill", "stop", "server")):
+                case "kill":
+                    await victim.kill()
+                case "stop":
+                    victim.send(signal.SIGSTOP)
+                    await asyncio.sleep(random.uniform(0.5, 2.5) * LEASE_SECONDS)
+                    victim.send(signal.SIGCONT)
+                case "server":
+                    await asyncio.to_thread(server.crash_and_restart)
+            troubles += 1
+        await load
+        for daemon in daemons:
+            if not daemon.alive:
+                oracle.launch(daemon=daemon, also_replaced=SHORT_LEASES)
+        say(capsys, f"{troubles} troubles, {len(oracle.asked)} requests, seed {seed}")
+        await oracle.at_rest()
+        breaches = await broken_laws(place, as_expected=False)
+    assert not breaches, f"ORACLE_CHAOS_SEED={seed}\n" + "\n".join(breaches)
+
+
+@asynccontextmanager
+async def under_load(place: Town, name: str, url: str, books: Books) -> AsyncIterator[Oracle]:
+    """Two daemons with requests on their way; whatever happens in the block, they must all end well after it."""
+    _, random = chance()
+    # Few hands each, so that there is always work left for the other.
+    oracle = await place.oracle(name, queues=QUEUES, database={"url": url}, daemon={"concurrency": 4}, books=books)
+    for daemon in (oracle.daemon, oracle.second):
+        oracle.launch(daemon=daemon, also_replaced=SHORT_LEASES)
+    load = asyncio.create_task(ask_for(oracle, random, seconds=LOAD_SECONDS, per_second=12))
+    try:
+        await until(lambda: both_have_bought(oracle), "the first purchase of each", 60, pause_seconds=0.2)
+        yield oracle
+        await load
+        await oracle.at_rest()
+        assert not await broken_laws(place, as_expected=False)
+    finally:
+        load.cancel()
+        await asyncio.gather(load, return_exceptions=True)
+        for daemon in (oracle.daemon, oracle.second):
+            daemon.send(signal.SIGCONT)
+
+
+async def both_have_bought(oracle: Oracle) -> bool:
+    logs = [daemon.log for daemon in (oracle.daemon, oracle.second)]
+    if all(log.exists() and "job bought" in log.read_text() for log in logs):
+        return True
+    await oracle.ask("free")
+    return False
+
+
+async def holding(oracle: Oracle, daemon: ForkedDaemon, number: signal.Signals) -> None:
+    """Kill or stop a daemon in the middle of a step: what it held then it still holds."""
+
+    async def stopped() -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            daemon.send(signal.SIGSTOP)
+        await asyncio.sleep(0.1)  # what the server was told before still takes effect
+        if oracle.select(f"SELECT 1 FROM requests WHERE lease_owner LIKE '%-{daemon.pid}-%'"):
+            return True
+        daemon.send(signal.SIGCONT)
+        await oracle.ask("dear")
+        return False
+
+    await until(stopped, "a lease in its hand", 60)
+    daemon.send(number)
