@@ -25,6 +25,7 @@ from oracle.core.policy import Terms
 from oracle.core.request import RequestKey
 from oracle.core.routing import ModelRoutes
 from oracle.pipeline.batch import Batch
+from oracle.pipeline.blockhashes import Blockhashes
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.fees import Fees
 from oracle.pipeline.memo import Memo
@@ -114,9 +115,11 @@ class Context:
     """What the operator's key held when it was last asked for."""
     rehearsals: Batch[RequestRow, None] | None = None
     latencies: Memo[Sequence[float]] = field(init=False)
+    blockhashes: Blockhashes = field(init=False)
 
     def __post_init__(self) -> None:
         self.latencies = Memo(LATENCY_SECONDS, self.clock.monotonic)
+        self.blockhashes = Blockhashes(self.rpc, self.clock)
 
     def slot(self) -> int:
         """The current slot, as the slot clock estimates it from what it has observed."""

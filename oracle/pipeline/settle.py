@@ -215,7 +215,7 @@ async def sign_and_send(context: Context, members: Sequence[Member], simulation:
     price = await context.fees.price(escalation=max(times(member.settlement, "expiries") for member in members))
     # A remote signer may take longer than a blockhash lives, so the blockhash comes after it is ready.
     await context.signer.ready()
-    blockhash = await context.rpc.get_latest_blockhash(min_context_slot=simulation.slot)
+    blockhash = await context.blockhashes.get(min_context_slot=simulation.slot)
     members = await drop_overdue(context, members)
     if not members:
         return

@@ -156,7 +156,7 @@ def _take(states: frozenset[State]) -> ReturningUpdate[Any]:
             is_one_of(t.c.state, states),
             t.c.operator == bindparam("of"),
             t.c.wake_at_ms <= now_ms,
-            or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms),
+            or_(t.c.lease_until_ms.is_(None), t.c.lease_until_ms <= now_ms),
         )
         .order_by(t.c.deadline_slot, t.c.id)
         .limit(bindparam("most", type_=Integer))
