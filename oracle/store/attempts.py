@@ -19,10 +19,16 @@ from oracle.store.rows import AttemptRow as AttemptRow
 from oracle.store.rows import RequestRow
 from oracle.store.schema import LIVE_ATTEMPT, AttemptState, LedgerKind, ledger
 from oracle.store.schema import attempts as t
-from oracle.store.sql import append, insert_all_new, is_one_of, update_each
+from oracle.store.sql import append, insert_all_new, is_among, is_one_of, update_each
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
+_STATES: Final = select(t.c.id, t.c.state).where(is_among(t.c.id, "wanted_ids"))
+_LIVE: Final = (
+    select(t)
+    .where(is_among(t.c.request_id, "wanted_ids"), is_one_of(t.c.state, LIVE_ATTEMPT))
+    .order_by(t.c.lane.desc())
+)
 _FACT: Final = update(t).where(t.c.id == bindparam("wanted_id"))
 _WAS_LIVE: Final = is_one_of(t.c.state, LIVE_ATTEMPT)
 _STARTED: Final = _FACT.values(
@@ -138,7 +144,7 @@ def started_all(conn: Connection, jobs: Sequence[Started]) -> list[AttemptState]
     ]
     ids = [job.attempt_id for job in jobs]
     _write_all(conn, _STARTED, values)
-    states = {row.id: row.state for row in conn.execute(select(t.c.id, t.c.state).where(t.c.id.in_(ids)))}
+    states = {row.id: row.state for row in conn.execute(_STATES, {"wanted_ids": ids})}
     return [states[attempt_id] for attempt_id in ids]
 
 
@@ -213,10 +219,8 @@ def live(conn: Connection, request_id: int) -> list[AttemptRow]:
 
 def live_of_all(conn: Connection, request_ids: Collection[int]) -> dict[int, AttemptRow]:
     """The live attempt of the lowest lane, for each of the requests that has one."""
-    query = (
-        select(t).where(t.c.request_id.in_(request_ids), is_one_of(t.c.state, LIVE_ATTEMPT)).order_by(t.c.lane.desc())
-    )
-    return {row.request_id: AttemptRow(*row) for row in conn.execute(query)}
+    found = conn.execute(_LIVE, {"wanted_ids": list(request_ids)})
+    return {row.request_id: AttemptRow(*row) for row in found}
 
 
 def running(

@@ -22,11 +22,12 @@ from oracle.store.schema import inputs as i
 from oracle.store.schema import recordings as t
 from oracle.store.schema import requests as r
 from oracle.store.schema import signatures as s
-from oracle.store.sql import insert_new
+from oracle.store.sql import insert_new, is_among
 
 DONE = (RecordingState.ENDED, RecordingState.FAILED)
 
 _BY_ADDRESS: Final = select(t).where(t.c.address == bindparam("wanted_address"))
+_BY_ADDRESSES: Final = select(t).where(is_among(t.c.address, "wanted"))
 
 
 def put(
@@ -87,7 +88,7 @@ def find(conn: Connection, address: str) -> RecordingRow | None:
 
 def find_all(conn: Connection, addresses: Collection[str]) -> dict[str, RecordingRow]:
     """Those of the addresses that an answer is kept under."""
-    return {row.address: RecordingRow(*row) for row in conn.execute(select(t).where(t.c.address.in_(addresses)))}
+    return {row.address: RecordingRow(*row) for row in conn.execute(_BY_ADDRESSES, {"wanted": list(addresses)})}
 
 
 def has(conn: Connection, address: str) -> bool:

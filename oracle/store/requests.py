@@ -23,7 +23,7 @@ from oracle.store.errors import LEASE_LOST, ROW_MISSING
 from oracle.store.rows import KnownRow as KnownRow
 from oracle.store.rows import RequestRow as RequestRow
 from oracle.store.schema import requests as t
-from oracle.store.sql import insert_all_new, is_one_of, update_each
+from oracle.store.sql import insert_all_new, is_among, is_one_of, update_each
 
 # Named one by one, for an index finds what is in a list and not what is absent from one.
 OPEN: Final = frozenset(State) - ENDED
@@ -39,6 +39,14 @@ _BY_KEY: Final = select(t).where(
     t.c.address == bindparam("wanted_address"),
     t.c.created_slot == bindparam("wanted_slot"),
     t.c.operator == bindparam("wanted_operator"),
+)
+_BY_IDS: Final = select(t).where(is_among(t.c.id, "wanted_ids"))
+_BY_ADDRESSES: Final = select(t).where(is_among(t.c.address, "wanted_addresses"), t.c.operator == bindparam("of"))
+_STATES_LOCKED: Final = select(t.c.id, t.c.state).where(is_among(t.c.id, "wanted_ids")).with_for_update()
+_OPEN_COUNTS: Final = (
+    select(t.c.requester, func.count().label("n"))
+    .where(is_among(t.c.requester, "wanted_requesters"), t.c.operator == bindparam("of"), is_one_of(t.c.state, OPEN))
+    .group_by(t.c.requester)
 )
 _FACT: Final = update(t).where(t.c.id == bindparam("wanted_id"))
 _FENCED_FACT: Final = _FACT.values(fence=t.c.fence + 1)
@@ -293,8 +301,8 @@ def force(
 def force_all(conn: Connection, facts: Sequence[Fact]) -> list[bool]:
     """`force` for many facts, in their order; whether each was news to its row. Raises as it does."""
     # Locked as they are read: another daemon may be writing the same facts.
-    query = select(t.c.id, t.c.state).where(t.c.id.in_({fact.request_id for fact in facts})).with_for_update()
-    states = {row.id: row.state for row in conn.execute(query)}
+    wanted = {"wanted_ids": [fact.request_id for fact in facts]}
+    states = {row.id: row.state for row in conn.execute(_STATES_LOCKED, wanted)} if facts else {}
     news, values = [], []
     for fact in facts:
         old = states.get(fact.request_id)
@@ -360,8 +368,8 @@ def get(conn: Connection, address: str, created_slot: int, operator: str) -> Req
 
 def of_addresses(conn: Connection, addresses: Collection[str], operator: str) -> dict[tuple[str, int], RequestRow]:
     """Every request of these addresses that an operator knows, by address and created slot."""
-    query = select(t).where(t.c.address.in_(set(addresses)), t.c.operator == operator)
-    return {(row.address, row.created_slot): RequestRow(*row) for row in conn.execute(query)}
+    found = conn.execute(_BY_ADDRESSES, {"wanted_addresses": list(addresses), "of": operator})
+    return {(row.address, row.created_slot): RequestRow(*row) for row in found}
 
 
 def latest(conn: Connection, address: str) -> RequestRow | None:
@@ -375,7 +383,8 @@ def by_id(conn: Connection, request_id: int) -> RequestRow | None:
 
 def by_ids(conn: Connection, request_ids: Collection[int]) -> dict[int, RequestRow]:
     """Those that exist, by id."""
-    return {row.id: RequestRow(*row) for row in conn.execute(select(t).where(t.c.id.in_(request_ids)))}
+    found = conn.execute(_BY_IDS, {"wanted_ids": list(request_ids)}) if request_ids else ()
+    return {row.id: RequestRow(*row) for row in found}
 
 
 def newest_lives(conn: Connection, rows: Collection[RequestRow]) -> dict[str, int]:
@@ -446,10 +455,8 @@ def counts(conn: Connection) -> dict[State, int]:
 
 def open_counts_of(conn: Connection, requesters: Collection[str], operator: str) -> dict[str, int]:
     """How many requests of each requester have not ended, as an operator knows them."""
-    query = select(t.c.requester, func.count().label("n")).where(
-        t.c.requester.in_(set(requesters)), t.c.operator == operator, is_one_of(t.c.state, OPEN)
-    )
-    found = {row.requester: row.n for row in conn.execute(query.group_by(t.c.requester))}
+    counted = conn.execute(_OPEN_COUNTS, {"wanted_requesters": list(requesters), "of": operator})
+    found = {row.requester: row.n for row in counted}
     return {requester: found.get(requester, 0) for requester in requesters}
 
 

@@ -35,7 +35,7 @@ from oracle.store.schema import LIVE_SETTLEMENT, SettlementKind, SettlementState
 from oracle.store.schema import settlements as t
 from oracle.store.schema import signature_members as m
 from oracle.store.schema import signatures as s
-from oracle.store.sql import insert_all_new, is_one_of, update_each
+from oracle.store.sql import insert_all_new, is_among, is_one_of, update_each
 
 OPEN_SIGNATURE: Final = (SignatureState.SIGNED, SignatureState.SENT, SignatureState.CONFIRMED)
 
@@ -44,8 +44,12 @@ _SETTLING: Final = (SettlementKind.RECORD, SettlementKind.REJECT)
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
+_BY_IDS: Final = select(t).where(is_among(t.c.id, "wanted_ids"))
 _LIVE_OF_REQUEST: Final = select(t).where(
     is_one_of(t.c.state, LIVE_SETTLEMENT), t.c.request_id == bindparam("wanted_id"), t.c.kind != SettlementKind.PURCHASE
+)
+_LIVE_OF_REQUESTS: Final = select(t.c.request_id).where(
+    is_one_of(t.c.state, LIVE_SETTLEMENT), is_among(t.c.request_id, "wanted_ids"), t.c.kind != SettlementKind.PURCHASE
 )
 _LIVE_PURCHASE: Final = select(t).where(
     is_one_of(t.c.state, LIVE_SETTLEMENT), t.c.attempt_id == bindparam("wanted_id"), t.c.kind == SettlementKind.PURCHASE
@@ -55,6 +59,12 @@ _MEMBERS: Final = (
     .join(m, m.c.settlement_id == t.c.id)
     .where(m.c.signature_id == bindparam("wanted_id"))
     .order_by(m.c.position)
+)
+_MEMBERS_OF_ALL: Final = (
+    select(m.c.signature_id, t)
+    .join(m, m.c.settlement_id == t.c.id)
+    .where(is_among(m.c.signature_id, "wanted_ids"))
+    .order_by(m.c.signature_id, m.c.position)
 )
 _SIGNATURE_BY_ID: Final = select(s).where(s.c.id == bindparam("wanted_id"))
 _SIGNATURE_LOCKED: Final = _SIGNATURE_BY_ID.with_for_update()
@@ -357,10 +367,7 @@ def live_of(conn: Connection, request_id: int) -> SettlementRow | None:
 
 def live_of_all(conn: Connection, request_ids: Collection[int]) -> set[int]:
     """Those of the requests that have a pending or sent intent; purchases do not count."""
-    query = select(t.c.request_id).where(
-        is_one_of(t.c.state, LIVE_SETTLEMENT), t.c.request_id.in_(request_ids), t.c.kind != SettlementKind.PURCHASE
-    )
-    return set(conn.execute(query).scalars())
+    return set(conn.execute(_LIVE_OF_REQUESTS, {"wanted_ids": list(request_ids)}).scalars())
 
 
 def is_under_way(conn: Connection, request_id: int) -> bool:
@@ -401,14 +408,8 @@ def members(conn: Connection, signature_id: int) -> list[SettlementRow]:
 
 def members_of_all(conn: Connection, signature_ids: Collection[int]) -> dict[int, list[SettlementRow]]:
     """`members` of many transactions."""
-    query = (
-        select(m.c.signature_id, t)
-        .join(m, m.c.settlement_id == t.c.id)
-        .where(m.c.signature_id.in_(signature_ids))
-        .order_by(m.c.signature_id, m.c.position)
-    )
     found: dict[int, list[SettlementRow]] = {signature_id: [] for signature_id in signature_ids}
-    for signature_id, *row in conn.execute(query):
+    for signature_id, *row in conn.execute(_MEMBERS_OF_ALL, {"wanted_ids": list(signature_ids)}):
         found[signature_id].append(SettlementRow(*row))
     return found
 
@@ -429,7 +430,7 @@ def _become_sent(conn: Connection, settlement_ids: Sequence[int], fences: Mappin
     held = [{"held_id": settlement_id, "held_fence": fences[settlement_id]} for settlement_id in settlement_ids]
     if update_each(conn, _BECOME_SENT, held) != len(held):
         raise LEASE_LOST(f"one of the settlements {', '.join(map(str, settlement_ids))}")
-    return [SettlementRow(*row) for row in conn.execute(select(t).where(t.c.id.in_(settlement_ids)))]
+    return [SettlementRow(*row) for row in conn.execute(_BY_IDS, {"wanted_ids": list(settlement_ids)})]
 
 
 def _assert_earlier_are_dead(conn: Connection, members: Sequence[SettlementRow]) -> None:
@@ -446,10 +447,10 @@ def _assert_earlier_are_dead(conn: Connection, members: Sequence[SettlementRow])
 @cache
 def _alive_for_the_same_effect(kind: SettlementKind) -> Select[tuple[str]]:
     if kind == SettlementKind.PURCHASE:
-        same_effect = t.c.attempt_id.in_(bindparam("effects", expanding=True)), t.c.kind == SettlementKind.PURCHASE
+        same_effect = is_among(t.c.attempt_id, "effects"), t.c.kind == SettlementKind.PURCHASE
     else:
         kinds = _SETTLING if kind in _SETTLING else (kind,)
-        same_effect = t.c.request_id.in_(bindparam("effects", expanding=True)), is_one_of(t.c.kind, kinds)
+        same_effect = is_among(t.c.request_id, "effects"), is_one_of(t.c.kind, kinds)
     # A claim that has taken effect lapses, and is then claimed anew; every other effect is had once.
     alive = is_one_of(s.c.state, OPEN_SIGNATURE) if kind == SettlementKind.CLAIM else ~is_one_of(s.c.state, DEAD)
     return (

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, Update, literal_column
+from sqlalchemy import Column, ColumnElement, Connection, Table, Update, bindparam, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
@@ -75,6 +75,11 @@ def gathered(conn: Connection) -> Iterator[None]:
             conn.execute(_append(conn.dialect.name, table), values)
     finally:
         info.pop(_GATHERED, None)
+
+
+def is_among(column: Column[Any], name: str) -> ColumnElement[bool]:
+    """`column IN (…)`, with members that are given as a list under this name at each execution."""
+    return column.in_(bindparam(name, expanding=True))
 
 
 def is_one_of(column: Column[Any], members: Iterable[StrEnum]) -> ColumnElement[bool]:
