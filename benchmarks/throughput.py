@@ -24,7 +24,7 @@ from oracle.logs import set_up
 from oracle.pipeline.daemon import assembled
 from oracle.store import requests
 
-AT_ONCE = 256
+AT_ONCE = 512
 """`daemon.concurrency` of the daemon: steps under way at once. The default is meant for providers that take time."""
 
 

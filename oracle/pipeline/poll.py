@@ -58,7 +58,7 @@ async def run(context: Context) -> None:
     try:
         while not context.stopping.is_set():
             context.pulse("poll")
-            rows = await worker.take(context, STATES, BATCH)
+            rows = await worker.take(context, STATES, BATCH, in_turn=True)
             try:
                 found = await steps(context, rows)
             except OracleError as error:

@@ -59,8 +59,8 @@ async def run(context: Context, states: Sequence[State], step: Step) -> None:
             task.cancel()
 
 
-async def take(context: Context, states: Sequence[State], limit: int) -> list[RequestRow]:
-    """Due rows under a lease of ours, earliest deadline first; none where the database does not let us.
+async def take(context: Context, states: Sequence[State], limit: int, *, in_turn: bool = False) -> list[RequestRow]:
+    """Due rows under a lease of ours, earliest deadline first, or in turn; none where the database does not let us.
 
     A loop must not die of it: its steps under way would be cut, in the middle of a purchase.
     """
@@ -75,6 +75,7 @@ async def take(context: Context, states: Sequence[State], limit: int) -> list[Re
                 now_ms=now_ms,
                 lease_ms=context.lease_ms,
                 limit=limit,
+                in_turn=in_turn,
             )
         )
     except OracleError as error:

@@ -143,20 +143,31 @@ def _first_row(sighted: Sighted) -> dict[str, Any]:
 
 
 def take(
-    conn: Connection, states: Collection[State], *, operator: str, owner: str, now_ms: int, lease_ms: int, limit: int
+    conn: Connection,
+    states: Collection[State],
+    *,
+    operator: str,
+    owner: str,
+    now_ms: int,
+    lease_ms: int,
+    limit: int,
+    in_turn: bool = False,
 ) -> list[RequestRow]:
     """Lease up to `limit` due rows of an operator key, earliest deadline first. Nobody else can take them until the
     lease lapses: no other daemon of the same key, and no daemon of another key ever.
 
+    `in_turn` takes those that are due longest: what is looked at again and again must not keep others from being
+    looked at once.
+
     `lease_ms` must outlive the time-out of every call made under it.
     """
     values = {"of": operator, "owner": owner, "at_ms": now_ms, "until_ms": now_ms + lease_ms, "most": limit}
-    taken = [RequestRow(*row) for row in conn.execute(_take(frozenset(states)), values)]
+    taken = [RequestRow(*row) for row in conn.execute(_take(frozenset(states), in_turn), values)]
     return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
 
 
 @cache
-def _take(states: frozenset[State]) -> ReturningUpdate[Any]:
+def _take(states: frozenset[State], in_turn: bool) -> ReturningUpdate[Any]:
     now_ms = bindparam("at_ms", type_=BigInteger)
     due = (
         select(t.c.id)
@@ -166,7 +177,7 @@ def _take(states: frozenset[State]) -> ReturningUpdate[Any]:
             t.c.wake_at_ms <= now_ms,
             or_(t.c.lease_until_ms.is_(None), t.c.lease_until_ms <= now_ms),
         )
-        .order_by(t.c.deadline_slot, t.c.id)
+        .order_by(t.c.wake_at_ms if in_turn else t.c.deadline_slot, t.c.id)
         .limit(bindparam("most", type_=Integer))
         .with_for_update(skip_locked=True)
         # A planner may run a subquery again for each row, and so lock more than `limit`; a CTE runs once.

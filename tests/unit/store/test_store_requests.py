@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import Connection
 from store_world import MINUTE, NOW, OPERATOR, OTHER_OWNER, OWNER, held, now, see, sighting, take
 
 from oracle.core.errors import OracleError
@@ -383,3 +384,20 @@ async def test_rows_of_before_rows_had_an_operator_are_adopted_by_the_first_that
     assert await store.write(lambda c: requests.adopt(c, OPERATOR)) == 1
     assert await store.write(lambda c: requests.adopt(c, "other-key")) == 0
     assert (await now(store, row)).operator == OPERATOR
+
+
+async def test_rows_that_are_looked_at_again_and_again_take_turns(store: Store) -> None:
+    for name, deadline_slot in (("urgent", 500), ("patient", 900)):
+        await see(store, name, state=State.RUNNING, deadline_slot=deadline_slot)
+
+    async def one(now_ms: int) -> RequestRow:
+        def take_one(c: Connection) -> RequestRow:
+            wanted = {"operator": OPERATOR, "owner": OWNER, "now_ms": now_ms, "lease_ms": MINUTE, "limit": 1}
+            (row,) = requests.take(c, [State.RUNNING], in_turn=True, **wanted)  # type: ignore[arg-type]
+            requests.postpone(c, row, now_ms=now_ms, wake_at_ms=now_ms + 1, count=False)
+            return row
+
+        return await store.write(take_one)
+
+    looked_at = [(await one(NOW + 10 * turn)).address for turn in range(4)]
+    assert looked_at == ["urgent", "patient", "urgent", "patient"]
