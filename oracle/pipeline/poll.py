@@ -229,8 +229,7 @@ async def resolve(context: Context, row: RequestRow, attempt: AttemptRow, lost_b
     """What became of a purchase whose answer was lost, or of a job that its provider has lost (laws 4 and 5)."""
     provider = context.providers[attempt.provider]
     key = IdempotencyKey(attempt.idempotency_key)
-    async with asyncio.timeout(submit.CALL_SECONDS):
-        found = await provider.find(key)
+    found = await looked_up(provider, key)
     log.info("purchase looked up", provider=attempt.provider, attempt=attempt.number, found=type(found).__name__)
     match found:
         case Found(handle):
@@ -239,6 +238,17 @@ async def resolve(context: Context, row: RequestRow, attempt: AttemptRow, lost_b
             await submit.end_attempt(context, row, attempt, PURCHASE_ABSENT(attempt.provider), cost_lamports=0)
         case CannotTell(why):
             await cannot_tell(context, provider, row, attempt, key, lost_because or attempt.error_detail or why)
+
+
+async def looked_up(provider: Compute, key: IdempotencyKey) -> Found | Absent | CannotTell:
+    """A look-up that fails, for whatever reason, cannot tell: it is no verdict on what may have been bought (law 5)."""
+    try:
+        async with asyncio.timeout(submit.CALL_SECONDS):
+            return await provider.find(key)
+    except OracleError as error:
+        return CannotTell(str(error))
+    except TimeoutError:
+        return CannotTell(f"no answer within {submit.CALL_SECONDS:g} s")
 
 
 async def cannot_tell(

@@ -31,9 +31,11 @@ _ENDS: dict[type[Event], Status] = {
     RequestExpired: Status.EXPIRED,
     RequestCancelled: Status.CANCELLED,
 }
-PAID_JOBS = {"dear": 2, "leaky": 2, "gpu": 1}
+PAID_JOBS = {"dear": 2, "leaky": 2, "gpu": 1, "listed": 1}
 """The most jobs that a request may cost, by model: docs/reliability.md, with `max_unconfirmed_purchases = 1`."""
 MOST_ATTEMPTS = 8
+LISTING = bytes.fromhex("36aec14311298426")
+"""How an instruction begins that lists a job: nosana.md §2."""
 
 # Of one operator, for others may share its database.
 _BOOKED = """
@@ -59,6 +61,8 @@ class History:
     """Where each request came to stay: a fork may have moved it since it was sent."""
     spent_lamports: Counter[Pubkey] = field(default_factory=Counter)
     """Transaction fees, by payer."""
+    listings: Counter[Pubkey] = field(default_factory=Counter)
+    """Jobs that were listed on Nosana's chain and paid for, by payer."""
     held_lamports: int = 0
     """What lies in all accounts together."""
 
@@ -67,10 +71,12 @@ def history(chain: Chain) -> History:
     """Read from the ledger, on the chain's thread."""
     found = History()
     for record in chain.ledger.transactions_after(0):
-        payer = VersionedTransaction.from_bytes(record.wire).message.account_keys[0]
+        message = VersionedTransaction.from_bytes(record.wire).message
+        payer = message.account_keys[0]
         found.spent_lamports[payer] += record.meta["fee"]
         if record.err is not None:
             continue
+        found.listings[payer] += sum(bytes(each.data).startswith(LISTING) for each in message.instructions)
         for event in read_events(idl.program_id(), record.meta["logMessages"]):
             if isinstance(event, RequestSubmitted):
                 found.fees_asked[event.request] = event.fee_lamports
@@ -110,13 +116,17 @@ def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator
         if found.closes[asked.address] > 1:
             yield f"{asked.prompt}: closed {found.closes[asked.address]} times"
         created_slot = found.created_slots.get(asked.address, asked.created_slot)
-        if (jobs := paid_jobs(oracle, replace(asked, created_slot=created_slot))) > PAID_JOBS.get(asked.model, jobs):
+        if (jobs := paid_jobs(oracle, found, replace(asked, created_slot=created_slot))) > PAID_JOBS.get(
+            asked.model, jobs
+        ):
             yield f"{asked.prompt}: {jobs} paid jobs"
     yield from _books(oracle, found)
 
 
-def paid_jobs(oracle: Oracle, asked: Asked) -> int:
+def paid_jobs(oracle: Oracle, found: History, asked: Asked) -> int:
     """How many jobs the provider's own books have for a request."""
+    if asked.model == "listed":
+        return found.listings[oracle.operator.pubkey()]
     if asked.model == "gpu":
         operator = str(oracle.operator.pubkey())
         keys = {

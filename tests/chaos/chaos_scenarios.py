@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chaos_length import IS_LONG
 from chaos_replaced import served_at
 from chaos_town import PATIENCE_SECONDS, TERMS, Asked, Oracle, terms
 from chaos_wait import until
@@ -48,6 +49,11 @@ async def paid(oracle: Oracle) -> None:
 
 async def bought_on_nosana(oracle: Oracle) -> None:
     await oracle.ask("gpu")
+
+
+async def bought_on_chain(oracle: Oracle) -> None:
+    """A transaction lists the job and pays for it."""
+    await oracle.ask("listed")
 
 
 async def claimed(oracle: Oracle) -> None:
@@ -268,6 +274,7 @@ SCENARIOS = (
     Scenario(fallen_back),
     Scenario(fetched),
     Scenario(bought_on_nosana),
+    *([Scenario(bought_on_chain)] if IS_LONG else []),
     Scenario(strange),
     Scenario(retried),
     Scenario(unconfirmed),
@@ -289,4 +296,4 @@ SCENARIOS = (
     Scenario(vanished, queue="hasty"),
     Scenario(lost),
 )
-"""The quickest first."""
+"""The quickest first. One host works on the jobs of all that buy on chain, one after the other: that takes long."""

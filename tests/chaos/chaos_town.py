@@ -32,7 +32,8 @@ from oracle.core.request import Body, Header, Inline, Input, Params, Status
 from oracle.localnet import network
 from oracle.localnet.chain import Chain, Commitment, Config
 from oracle.localnet.emulators.nosana import Account as Customer
-from oracle.localnet.emulators.nosana import Nosana
+from oracle.localnet.emulators.nosana import Nosana, genesis, jobs_program
+from oracle.localnet.emulators.nosana.chain_host import HOST_KEY
 from oracle.localnet.emulators.nosana.emulator import PIN_TOKEN
 from oracle.localnet.emulators.openai import Personality, ScriptedOpenAI
 from oracle.localnet.emulators.server import serve as serve_emulator
@@ -100,6 +101,8 @@ class Town:
     minted_lamports: int
     stack: AsyncExitStack
     oracles: list[Oracle] = field(default_factory=list)
+    host_url: str | None = None
+    """Where Nosana is, as those see it who buy on chain."""
     deliveries: dict[Pubkey, Callable[[VersionedTransaction], int | None]] = field(default_factory=dict)
     """How the network treats the transactions of a fee payer."""
 
@@ -149,6 +152,8 @@ class Town:
         oracle.directory.mkdir(exist_ok=True)
         for key in (oracle.operator, oracle.requester):
             await self.fund(key.pubkey())
+        if self.host_url is not None:
+            self.minted_lamports += await self.node.call(lambda chain: grant(chain, oracle.operator.pubkey()))
         for queue in queues:
             await oracle.pay_for(
                 instructions.create_queue(
@@ -307,6 +312,14 @@ class Oracle:
         return "\n".join(f"{log.name}: {log.read_text()[-3_000:]}" for log in logs) or "no log"
 
 
+def grant(chain: Chain, owner: Pubkey) -> int:
+    """A NOS account with some NOS on it; the lamports that it holds."""
+    genesis.grant_nos(chain, owner, jobs_program.MICRO_NOS)
+    account = chain.account(jobs_program.nos_account(owner))
+    assert account is not None
+    return account.lamports
+
+
 LIVE_ATTEMPT = "'intended', 'unknown', 'running'"
 OPEN_SIGNATURE = "'signed', 'sent', 'confirmed'"
 
@@ -323,7 +336,17 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
         "pinata_jwt": PIN_TOKEN,
         "expected_seconds": 1.0,
     }
+    if oracle.town.host_url is not None:
+        providers["onchain"] = {
+            "kind": "nosana_onchain",
+            **dict.fromkeys(("base_url", "pinning_url", "gateway_url"), oracle.town.host_url),
+            "pinata_jwt": PIN_TOKEN,
+            "models": [GPU_MODEL],
+            "max_queue_seconds": 60,
+            "expected_seconds": 1,
+        }
     route = {"model": "tiny", "timeout_seconds": 30}
+    listed = [{"provider": "onchain", "model": GPU_MODEL, "timeout_seconds": 60}] if oracle.town.host_url else []
     return {
         "cluster": {"rpc": [oracle.town.node.rpc_url], "scan_interval_seconds": 2.0},
         "operator": {
@@ -343,6 +366,7 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
             "free": {"routes": [{"provider": "free", **route}]},
             "dear": {"routes": [{"provider": "dear", **route}]},
             "gpu": {"routes": [{"provider": "nosana", "model": GPU_MODEL, "timeout_seconds": 60}]},
+            **({"listed": {"routes": listed}} if listed else {}),
             "leaky": {"routes": [{"provider": "leaky", **route}]},
             "broken": {"routes": [{"provider": "broken", **route}]},
             "shaky": {"routes": [{"provider": "broken", **route}, {"provider": "free", **route}]},
@@ -354,9 +378,9 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
 
 @asynccontextmanager
 async def town(
-    directory: Path, *, slot_seconds: float = SLOT_SECONDS, config: Config | None = None
+    directory: Path, *, slot_seconds: float = SLOT_SECONDS, config: Config | None = None, host: bool = False
 ) -> AsyncIterator[Town]:
-    """Chain and providers, served until the block ends."""
+    """Chain and providers, served until the block ends; with `host`, Nosana's program and one of its hosts, too."""
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(network.running(slot_seconds=slot_seconds, config=config))
         models = {
@@ -374,8 +398,14 @@ async def town(
         price = {"input_usd_per_million_tokens": "1.0", "output_usd_per_million_tokens": "1.0"}
         for name in ("dear", "leaky"):
             providers[name] |= {"free": False, "model_prices": {"tiny": price}}
+        host_url = None
+        if host:
+            await node.call(lambda chain: genesis.place(chain, job_expiration_seconds=0))
+            await node.call(lambda chain: chain.fund(HOST_KEY.pubkey(), FUNDS_LAMPORTS))
+            nosana = Nosana(f"{gpu_url}/v1", rpc_url=node.rpc_url)
+            host_url = (await stack.enter_async_context(serve_emulator(nosana))).url
         minted = await node.call(lambda chain: sum(account.lamports for _, account in chain.ledger.all_accounts(2**62)))
-        made = Town(node, directory, f"{gpu_url}/v1", models, providers, minted, stack)
+        made = Town(node, directory, f"{gpu_url}/v1", models, providers, minted, stack, host_url=host_url)
         await node.call(lambda chain: setattr(chain, "delivery", made.deliver))
         try:
             yield made

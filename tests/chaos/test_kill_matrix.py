@@ -32,7 +32,7 @@ async def test_whatever_point_the_daemon_is_killed_at_every_law_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began = time.monotonic()
-    async with town(tmp_path) as place:
+    async with town(tmp_path, host=IS_LONG) as place:
         reached = await points(place)
         by_point = grouped(reached)
         numbers = itertools.count()
@@ -61,7 +61,7 @@ async def test_every_scenario_keeps_every_law_wherever_it_is_killed(
 ) -> None:
     seed, random = chance()
     until = time.monotonic() + seconds(600)
-    async with town(tmp_path) as place:
+    async with town(tmp_path, host=IS_LONG) as place:
         reached = await points(place)
         kills = [Kill(p, s, n) for n in (1, 2, 3) for s, reached_by in reached.items() for p in reached_by]
         random.shuffle(kills)

@@ -1,9 +1,11 @@
 """Figures and examples in the documentation are recomputed, and the tests it names exist."""
 
+import ast
 import hashlib
 import json
 import re
 
+import pytest
 from docs_pages import PAGES, ROOT, blocks, inline_code
 from solders.pubkey import Pubkey
 
@@ -20,6 +22,7 @@ from oracle.pipeline.transactions import fee_lamports
 
 PROGRAM = (ROOT / "docs/reference/program.md").read_text()
 ERRORS = (ROOT / "docs/reference/errors.md").read_text()
+RELIABILITY = (ROOT / "docs/reliability.md").read_text()
 RECEIPTS = ROOT / "docs/reference/receipts.md"
 PROMPT, ANSWER = b"What is the capital city of Japan?", b"The capital city of Japan is Tokyo."
 BODY = encode_body(Body("smollm2", Params(256), Inline(PROMPT)))
@@ -102,10 +105,26 @@ def test_a_test_named_in_the_documentation_exists() -> None:
     written = {
         name for file in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())
     }
-    page = ROOT / "docs/explanation/laws.md"
-    named = {code for code in inline_code(page) if re.fullmatch(r"test_\w+", code)}
-    assert len(named) > 20
-    assert not named - written
+    for page in ("docs/explanation/laws.md", "docs/reliability.md"):
+        named = {code for code in inline_code(ROOT / page) if re.fullmatch(r"test_\w+", code)}
+        assert len(named) > 20
+        assert not named - written
+
+
+@pytest.mark.parametrize(
+    ("model", "provider"), [("gpu", "nosana"), ("listed", "nosana_onchain"), ("dear", "openai"), ("leaky", "openai")]
+)
+def test_the_paid_jobs_that_are_promised_are_those_that_the_chaos_tests_allow(model: str, provider: str) -> None:
+    laws = ast.parse((ROOT / "tests/chaos/chaos_laws.py").read_text())
+    assigned = {
+        node.targets[0].id: node.value
+        for node in laws.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    promised = re.search(rf"^\| `{provider}` \| [^|]* \| (\d+) \|", RELIABILITY, re.MULTILINE)
+    assert promised
+    assert ast.literal_eval(assigned["PAID_JOBS"])[model] == int(promised[1])
+    assert f"max_unconfirmed_purchases = {Config().policy.max_unconfirmed_purchases}`" in RELIABILITY
 
 
 def test_a_code_named_in_the_documentation_exists() -> None:

@@ -1,0 +1,42 @@
+"""A look-up of a lost purchase is no verdict on it: what it cannot tell is asked again (law 5)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from pipeline_world import World, until
+
+from oracle.core.compute import CannotTell
+from oracle.core.request import Status
+from oracle.pipeline import submit
+from oracle.providers import errors
+
+pytestmark = pytest.mark.localnet
+
+
+@pytest.mark.parametrize("trouble", ["is refused", "does not end"])
+async def test_a_look_up_that_is_refused_or_does_not_end_cannot_tell(
+    world: World, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "CALL_SECONDS", 2.0)
+    world.model.faults.add("lose_answer", on="POST *")
+    looked_up: list[str] = []
+
+    async def find(_: Any) -> CannotTell:
+        looked_up.append(trouble)
+        if trouble == "is refused":
+            raise errors.NOT_PERMITTED("HTTP 403")
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    async with world.daemon(policy={"max_retries": 0}) as daemon:
+        monkeypatch.setattr(daemon.context.providers["scripted"], "find", find)
+        submitted = await world.submit()
+
+        async def asked() -> bool:
+            return bool(looked_up)
+
+        await until(asked, "a look-up")
+        assert (await world.ended(submitted)).header.status is Status.FULFILLED
