@@ -153,7 +153,8 @@ class Town:
         for key in (oracle.operator, oracle.requester):
             await self.fund(key.pubkey())
         if self.host_url is not None:
-            self.minted_lamports += await self.node.call(lambda chain: grant(chain, oracle.operator.pubkey()))
+            granted = await self.node.call(lambda chain: grant(chain, oracle.operator.pubkey()))
+            self.minted_lamports += granted
         for queue in queues:
             await oracle.pay_for(
                 instructions.create_queue(
