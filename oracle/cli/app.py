@@ -15,6 +15,7 @@ from oracle.cli import (
     db,
     demo,
     doctor,
+    emulate,
     gateway,
     inspect,
     list_,
@@ -66,6 +67,7 @@ def _oracle(
 
 app.command("demo")(demo.demo)
 app.command("localnet")(localnet.localnet)
+app.command("emulate")(emulate.emulate)
 app.command("run")(run_.run)
 app.command("gateway")(gateway.gateway)
 app.command("submit")(submit.submit)

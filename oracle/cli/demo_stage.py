@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import socket
 import tempfile
 import time
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.live import Live
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.text import Text
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
@@ -25,6 +23,7 @@ from oracle.chain.rpc.pool import connect
 from oracle.cli.demo_scenes import SCENES, Scene, Take
 from oracle.cli.demo_table import as_json, progress, results
 from oracle.cli.output import console, print_json
+from oracle.cli.weights import fetch_weights
 from oracle.client import requests, verify
 from oracle.core import dataquery
 from oracle.core.lifecycle import ENDED
@@ -37,7 +36,6 @@ from oracle.localnet.emulators.nosana.emulator import PIN_TOKEN
 from oracle.localnet.emulators.server import serve as serve_emulator
 from oracle.localnet.network import LOCAL_TERMS
 from oracle.model.server import LocalModel
-from oracle.model.weights import ensure_weights, weights_directory
 from oracle.store import attempts, migrate
 from oracle.store import requests as rows
 from oracle.store.engine import Store
@@ -73,16 +71,6 @@ def perform(keep: Path | None, json: bool) -> bool:
     if ok:
         console.print(f"\nAll {len(takes)} requests ended as they should.", style="bold green")
     return ok
-
-
-def fetch_weights() -> Path:
-    """The model's weights, with a bar while they are downloaded for the first time."""
-    with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), transient=True) as progress:
-        task = progress.add_task("model weights", total=None)
-        return ensure_weights(
-            weights_directory(os.environ),
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
 
 
 async def play(directory: Path, weights: Path, json: bool) -> list[Take]:

@@ -40,3 +40,9 @@ NO_SUCH_USER = ErrorCode(
     "This machine has no user of the name that was given.",
     "Name the user that the daemon runs as, or its number (`id -u`).",
 )
+OPTION_NOT_FOR_THIS = ErrorCode(
+    "ORC-CLI-007",
+    "The option means nothing here",
+    "What was named has no use for the option, and to ignore it would be a surprise.",
+    "Leave the option out, or name what it is for.",
+)

@@ -15,6 +15,12 @@ from oracle.cli.output import facts, print_json, say
 from oracle.client.requests import read_queue
 from oracle.core.errors import OracleError
 from oracle.localnet import network
+from oracle.localnet.chain import Chain
+from oracle.localnet.emulators.nosana import genesis
+from oracle.localnet.emulators.nosana.jobs_program import MICRO_NOS, nos_account
+from oracle.localnet.server import Node
+
+NOS = 1_000
 
 
 async def run_localnet(directory: Path, port: int, slot_seconds: float, base_uri: str, json: bool) -> None:
@@ -25,6 +31,8 @@ async def run_localnet(directory: Path, port: int, slot_seconds: float, base_uri
     async with network.running(port=port, slot_seconds=slot_seconds, directory=chain) as node:
         wallet = network.wallet(directory / "wallet.json")
         await network.fund(node, wallet.pubkey())
+        await node.call(genesis.place)
+        await _grant_nos(node, wallet)
         queue = await _queue(node.rpc_url, wallet, base_uri)
         shown = {
             "rpc": node.rpc_url,
@@ -41,6 +49,16 @@ async def run_localnet(directory: Path, port: int, slot_seconds: float, base_uri
             for line in _hints(shown):
                 say(line)
         await stopped.wait()
+
+
+async def _grant_nos(node: Node, wallet: Keypair) -> None:
+    """What the wallet needs to buy from Nosana on chain; a wallet of a kept chain has it already."""
+
+    def grant(chain: Chain) -> None:
+        if chain.account(nos_account(wallet.pubkey())) is None:
+            genesis.grant_nos(chain, wallet.pubkey(), NOS * MICRO_NOS)
+
+    await node.call(grant)
 
 
 def _hints(shown: Mapping[str, str]) -> tuple[str, ...]:

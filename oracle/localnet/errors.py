@@ -26,3 +26,9 @@ PORTS_TAKEN = ErrorCode(
     "The chain listens on two neighbouring ports, and another process has one of them.",
     "Stop that process, or choose another port.",
 )
+PORT_TAKEN = ErrorCode(
+    "ORC-LOCALNET-005",
+    "Port taken",
+    "The emulator's port is taken by another process.",
+    "Choose another port, or 0 for any free one.",
+)

@@ -27,7 +27,20 @@ from oracle.testing.daemon import running_daemon
 
 pytestmark = pytest.mark.localnet
 
-COMMANDS = ("demo", "localnet", "run", "gateway", "submit", "list", "inspect", "verify", "close", "doctor", "queue")
+COMMANDS = (
+    "demo",
+    "localnet",
+    "emulate",
+    "run",
+    "gateway",
+    "submit",
+    "list",
+    "inspect",
+    "verify",
+    "close",
+    "doctor",
+    "queue",
+)
 ORACLE = (sys.executable, "-m", "oracle")
 
 

@@ -5,12 +5,13 @@ synthetic is marked so here, too.
 """
 
 from oracle.localnet.emulators.ionet.catalogue import ApiKey, ServedModel
-from oracle.localnet.emulators.ionet.cloud import IonetCloud
+from oracle.localnet.emulators.ionet.cloud import CLOUD_KEY, IonetCloud
 from oracle.localnet.emulators.ionet.emulator import Ionet
 from oracle.localnet.emulators.ionet.rentals import HARDWARE, Hardware, RentalFault
 from oracle.localnet.emulators.ionet.spoiling import AnswerFault
 
 __all__ = [
+    "CLOUD_KEY",
     "HARDWARE",
     "AnswerFault",
     "ApiKey",

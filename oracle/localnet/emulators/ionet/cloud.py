@@ -52,6 +52,9 @@ from oracle.localnet.emulators.upstream import REPOSITORIES, ModelServer
 PREFIX = "/enterprise/v1/io-cloud/caas"
 
 
+CLOUD_KEY = ApiKey(value="io-cloud-localnet")
+
+
 class IonetCloud:
     """Give it to `server.serve`. `models` maps what a container may name to the name of the server at `model_url`.
 
@@ -66,7 +69,7 @@ class IonetCloud:
         *,
         models: Mapping[str, str] = REPOSITORIES,
         hardware: Sequence[Hardware] = HARDWARE,
-        keys: Sequence[ApiKey] = (ApiKey(value="io-cloud-localnet"),),
+        keys: Sequence[ApiKey] = (CLOUD_KEY,),
         provision_seconds: float = 0.0,
         ready_seconds: float = 0.0,
         destroy_seconds: float = 0.0,
