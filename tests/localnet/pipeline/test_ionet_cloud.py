@@ -18,7 +18,7 @@ from oracle.localnet.emulators.server import Running, serve
 from oracle.pipeline.choice import FEWEST_JOBS
 from oracle.providers.rented.compute import RentedCompute
 from oracle.store import attempts
-from oracle.testing.daemon import DaemonProcess
+from oracle.testing.daemon import running_daemon
 
 pytestmark = pytest.mark.localnet
 
@@ -87,27 +87,24 @@ async def test_a_killed_daemon_finds_its_container_again(world: World) -> None:
     emulator = IonetCloud(f"{world.model_url.url}/v1")
     async with serve(emulator) as url:
         # It learns of no address before it is killed.
-        emulator.faults.add("hang", on="GET /deployment/*/containers")
+        emulator.faults.add("hang", on="GET /deployment/*/containers", count=None)
         for section, values in renting(url).items():
             world.settings[section] = {**world.settings.get(section, {}), **values}
         config = world.directory / "oracle.toml"
         config.write_text(tomlkit.dumps(world.settings))
-        daemon = DaemonProcess(
-            config,
-            world.settings["operator"]["base_uri"],
-            world.directory / "daemon.log",
-            {"XDG_RUNTIME_DIR": str(world.directory)},
-        )
-        await daemon.start()
-        submitted = await world.submit(model="gpu", fee_lamports=5_000_000)
+        options = {"XDG_RUNTIME_DIR": str(world.directory)}
+        base_uri, log = world.settings["operator"]["base_uri"], world.directory / "daemon.log"
+        async with running_daemon(config, base_uri, log, options) as daemon:
+            submitted = await world.submit(model="gpu", fee_lamports=5_000_000)
 
-        async def is_rented() -> bool:
-            return bool(live(emulator))
+            async def is_rented() -> bool:
+                return bool(live(emulator))
 
-        await until(is_rented, "a container")
-        await daemon.kill()
-        await daemon.start()
-        assert (await world.ended(submitted)).header.status is Status.FULFILLED
-        assert await daemon.stop() == 0
+            await until(is_rented, "a container")
+            await daemon.kill()
+            emulator.faults.clear()
+            await daemon.start()
+            assert (await world.ended(submitted)).header.status is Status.FULFILLED
+            assert await daemon.stop() == 0
         assert live(emulator) == []
     assert len(emulator.books()["rentals"]) == 1
