@@ -42,6 +42,8 @@ SAMPLES: Mapping[str, Any] = {
     "daily_budget_lamports": 1_000_000_000,
     "requester_daily_budget_lamports": 100_000_000,
     "request_budget_lamports": 10_000_000,
+    "min_balance": 5.0,
+    "hedge_after_seconds": 30.0,
     "api_key": "sk-…",
     "api_key_file": "api-key",
     "api_key_env": "PROVIDER_API_KEY",

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from oracle.api.brief import Brief
-from oracle.api.health import alive, ready
+from oracle.api.health import alive, notices, ready
 from oracle.api.metrics import render
 from oracle.core.errors import OracleError, Verdict
 from oracle.pipeline.context import Context
@@ -66,7 +66,7 @@ def app(context: Context) -> Starlette:
         return _health(alive(context))
 
     async def readyz(_: Request) -> Response:
-        return _health(await readiness())
+        return _health(await readiness(), notices(context))
 
     async def metrics(_: Request) -> Response:
         body, media_type = await exposition()
@@ -103,8 +103,9 @@ def _not_found(what: str) -> Response:
     return JSONResponse({"error": f"no such {what}"}, status_code=404, headers={"Access-Control-Allow-Origin": "*"})
 
 
-def _health(problems: dict[str, str]) -> Response:
-    return JSONResponse({"ok": not problems, "problems": problems}, status_code=503 if problems else 200)
+def _health(problems: dict[str, str], notices: dict[str, str] | None = None) -> Response:
+    told = {"ok": not problems, "problems": problems} | ({} if notices is None else {"notices": notices})
+    return JSONResponse(told, status_code=503 if problems else 200)
 
 
 async def _coded(_: Request, error: Exception) -> Response:

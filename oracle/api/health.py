@@ -5,13 +5,13 @@ from __future__ import annotations
 from oracle.chain.rpc.pool import Pool
 from oracle.core.endpoints import Health
 from oracle.core.errors import OracleError
+from oracle.core.policy import WALLET_LOW
 from oracle.pipeline.context import Context
 
 STUCK_SECONDS = 60.0
 """A loop turns every second or two; one that has not for this long is stuck, not busy."""
 
 STALE_SLOTS_SECONDS = 30.0
-LOW_LAMPORTS = 1_000_000
 
 _WITHOUT_USE = (Health.WRONG_GENESIS, Health.UNREACHABLE)
 
@@ -42,11 +42,13 @@ async def ready(context: Context) -> dict[str, str]:
         return problems  # to ask it would take as long as the pool is patient, and tell no more
     try:
         balance = await context.rpc.get_balance(context.signer.public_key)
-        if balance.value < LOW_LAMPORTS:
-            problems["operator"] = f"has {balance.value} lamports left, fund {context.signer.public_key}"
+        floor = context.config.policy.min_wallet_lamports
+        if balance.value < floor:
+            low = WALLET_LOW(f"{context.signer.public_key} holds {balance.value} lamports, below {floor}")
+            problems["operator"] = told(low)
     except OracleError as error:
         problems["cluster"] = str(error)
-    return problems
+    return problems | stranded(context)
 
 
 def endpoints(pool: Pool | None) -> dict[str, str]:
@@ -63,3 +65,22 @@ def endpoints(pool: Pool | None) -> dict[str, str]:
         states = ", ".join(f"{endpoint.name} is {health}" for endpoint, health in shown)
         problems["cluster"] = f"no endpoint can be used: {states}"
     return problems
+
+
+def stranded(context: Context) -> dict[str, str]:
+    """Models of which nothing is bought now, because every provider of theirs is paused; each with what to do."""
+    paused = context.breakers.paused
+    return {
+        f"model {name}": "; ".join(told(paused[provider]) for provider in providers)
+        for name, model in context.routes.items()
+        if (providers := sorted({route.provider for route in model.routes})) and paused.keys() >= set(providers)
+    }
+
+
+def notices(context: Context) -> dict[str, str]:
+    """Providers that nothing is bought from now, though others may stand in for them."""
+    return {f"provider {name}": told(error) for name, error in context.breakers.paused.items()}
+
+
+def told(error: OracleError) -> str:
+    return f"{error}. {error.error.remedy}"

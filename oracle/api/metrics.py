@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 
 from oracle.api import cluster_metrics
 from oracle.core.lifecycle import State
+from oracle.core.routing import percentile
+from oracle.pipeline import choice
 from oracle.pipeline.context import Context
 from oracle.store import ledger, requests
 from oracle.store.schema import LedgerKind
@@ -22,8 +24,10 @@ async def render(context: Context) -> tuple[bytes, str]:
         return requests.counts(c), {kind: ledger.sum(c, kind=kind) for kind in LedgerKind}
 
     counts, sums = await context.store.read(read)
+    routes = {(route.provider, route.model) for model in context.routes.values() for route in model.routes}
+    seconds = {route: await choice.measured(context, *route) for route in sorted(routes)}
     registry = CollectorRegistry()
-    registry.register(_Collected(list(_families(context, counts, sums))))
+    registry.register(_Collected([*_families(context, counts, sums), *_of_providers(context, seconds)]))
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
@@ -46,6 +50,30 @@ def _families(context: Context, counts: dict[State, int], sums: dict[LedgerKind,
         restarts.add_metric([name], count)
     yield restarts
     yield from cluster_metrics.families(context)
+
+
+def _of_providers(context: Context, seconds: Mapping[tuple[str, str], Sequence[float]]) -> Iterator[Metric]:
+    breakers = context.breakers
+    paused = GaugeMetricFamily("oracle_provider_paused", "1 where nothing is bought from it now.", labels=["provider"])
+    opened = CounterMetricFamily("oracle_breaker_opened", "How often its breaker has opened.", labels=["provider"])
+    for name, breaker in breakers.by_provider.items():
+        paused.add_metric([name], float(breakers.why(name) is not None))
+        opened.add_metric([name], breaker.opened)
+    yield paused
+    yield opened
+    yield GaugeMetricFamily(
+        "oracle_wallet_low", "1 while nothing is bought for want of SOL.", value=float(breakers.wallet is not None)
+    )
+    took = GaugeMetricFamily(
+        "oracle_job_seconds",
+        "Seconds that the newest hundred jobs took, where at least five have succeeded.",
+        labels=["provider", "model", "quantile"],
+    )
+    for (provider, model), values in seconds.items():
+        for share in (0.5, 0.95):
+            if (value := percentile(values, share)) is not None:
+                took.add_metric([provider, model, str(share)], value)
+    yield took
 
 
 class _Collected:

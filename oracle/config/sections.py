@@ -16,6 +16,7 @@ from oracle.config.gateway import Gateway
 from oracle.config.section import STRICT
 from oracle.config.sources import Sources
 from oracle.config.values import Address, Addresses, BaseUri, DatabaseUrl, GenesisHash, SocketUrl, WebUrl
+from oracle.core.breaker import BreakerTerms
 from oracle.core.policy import Terms
 from oracle.core.routing import ModelRoutes, Route, Strategy
 from oracle.providers.pricing import Rates
@@ -135,6 +136,12 @@ class RouteSettings(_Section):
     """Purchases on this route before the next one is tried."""
     substitute: bool = False
     """This is another model than the one asked for: used only where the request allows any model."""
+    max_parallel_jobs: Annotated[int, Field(ge=1, le=4)] = 1
+    """Paid jobs of one request that may run at once. With 2 a slow job gets a rival; both are paid, the first wins."""
+    hedge_percentile: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """A job is slow when it has taken longer than this share of the newest hundred on its route."""
+    hedge_after_seconds: Annotated[float, Field(gt=0)] | None = None
+    """When it is slow as long as fewer than five jobs are measured; none means that it gets no rival until then."""
 
 
 class ModelSettings(_Section):
@@ -182,11 +189,38 @@ class Policy(_Section):
     request_budget_lamports: Annotated[int, Field(ge=0)] | None = None
     """Most that all jobs of one request may cost, those that failed included; it is then rejected."""
 
+    min_wallet_lamports: Annotated[int, Field(ge=0)] = 1_000_000
+    """Claim and buy nothing while the operator's key holds less; what was bought is still settled."""
+
     @model_validator(mode="after")
     def _allowed_or_denied(self) -> Policy:
         if set(self.allow_requesters or ()) & set(self.deny_requesters):
             raise ValueError("a requester is both in allow_requesters and in deny_requesters")
         return self
+
+
+class BreakerSettings(_Section):
+    """When a provider that fails is left alone, and for how long. Then a single job is its probe."""
+
+    failures_in_a_row: Annotated[int, Field(ge=1)] = 5
+    """Failures of the provider, of different requests and without a success between them, that open its breaker."""
+    window: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Outcomes that are looked back upon."""
+    failure_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of failures among them that opens the breaker."""
+    open_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """How long nothing is bought. Doubled each time the probe fails."""
+    longest_open_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """Longest that it becomes."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> BreakerSettings:
+        if self.longest_open_seconds < self.open_seconds:
+            raise ValueError("longest_open_seconds must not be less than open_seconds")
+        return self
+
+    def of(self) -> BreakerTerms:
+        return BreakerTerms(**self.model_dump())
 
 
 class InputFetch(_Section):
@@ -224,6 +258,8 @@ class Daemon(_Section):
     """Purchases and fetches under way at once."""
     poll_interval_seconds: Annotated[float, Field(gt=0)] = 0.5
     """How often running jobs are polled, in bulk per provider."""
+    balance_interval_seconds: Annotated[float, Field(gt=0)] = 15.0
+    """How often the operator's wallet, and the balance of providers with `min_balance`, are looked at."""
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
     """On SIGTERM: how long calls under way may still take."""
     lease_seconds: Annotated[float, Field(ge=90)] = 180.0
@@ -261,6 +297,7 @@ class Config(_Section):
     models: dict[str, ModelSettings] = {}
     """What requests may ask for, each as `[models.NAME]`."""
     policy: Policy = Policy()
+    breaker: BreakerSettings = BreakerSettings()
     input: InputFetch = InputFetch()
     settlement: Settlement = Settlement()
     daemon: Daemon = Daemon()

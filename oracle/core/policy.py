@@ -154,6 +154,39 @@ DATA_UNCONFIRMED = ErrorCode(
 )
 
 
+PROVIDER_PAUSED = ErrorCode(
+    "ORC-POLICY-023",
+    "Provider is left alone for a while",
+    "It has failed again and again, refuses its key, or is out of credit, so its circuit breaker is open: nothing is "
+    "bought there, and other routes are taken where there are some.",
+    "See the cause in the detail. A probe is made by itself, and buying goes on when it succeeds; see `[breaker]`.",
+    Verdict.RETRY,
+)
+BALANCE_LOW = ErrorCode(
+    "ORC-POLICY-024",
+    "Balance at a provider is low",
+    "The balance is below the floor that the operator has set, so nothing more is bought there.",
+    "Top up the account, or lower the provider's `min_balance`. Buying goes on by itself.",
+    Verdict.RETRY,
+)
+WALLET_LOW = ErrorCode(
+    "ORC-POLICY-025",
+    "Operator's wallet is low",
+    "The operator's key holds less SOL than the floor, so nothing is claimed or bought that it might not be able to "
+    "settle. What was bought is still settled.",
+    "Send SOL to the operator's key, or lower `policy.min_wallet_lamports`. Buying goes on by itself.",
+    Verdict.RETRY,
+)
+
+
+OVERTAKEN = ErrorCode(
+    "ORC-POLICY-026",
+    "Another job was quicker",
+    "The request had more than one job at once, as its route allows, and this one was not the first to answer.",
+    "Nothing to do: it is cancelled, and what it costs stays booked. See `max_parallel_jobs` of the route.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """The operator's own terms. Slots are converted from seconds by the caller, with the measured slot time."""

@@ -24,6 +24,10 @@ class Route:
 
     `substitute` marks a route that runs *another* model than the one it stands under: refused unless the request
     allows any model, and then told in the receipt (law 9).
+
+    `max_parallel_jobs` is how many paid jobs of one request may run at once, this one included (law 3). Another one is
+    bought when the newest has taken longer than `hedge_percentile` of those measured, or, where too few are measured,
+    longer than `hedge_after_seconds`.
     """
 
     provider: str
@@ -32,6 +36,9 @@ class Route:
     timeout_seconds: float = 120.0
     max_attempts: int = 2
     substitute: bool = False
+    max_parallel_jobs: int = 1
+    hedge_percentile: float = 0.95
+    hedge_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,18 @@ def percentile(values: Sequence[float], share: float) -> float | None:
         return None
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def may_hedge(live: Sequence[Route], candidate: Route) -> bool:
+    """Whether `candidate` may be bought beside the jobs that run: every one of their routes must say so."""
+    return all(route.max_parallel_jobs > len(live) for route in (*live, candidate))
+
+
+def is_slow(route: Route, seconds: float, measured: Sequence[float]) -> bool:
+    """Whether a job that has run for so long is slower than its route usually is."""
+    usual = percentile(measured, route.hedge_percentile)
+    patience = route.hedge_after_seconds if usual is None else usual
+    return patience is not None and seconds > patience
 
 
 # Behind the name: the date or number of a snapshot, a revision, `latest`, or the quantisation of a weights file.

@@ -83,8 +83,11 @@ def task_of(request: Request, content: bytes, route: Route | None = None) -> Tas
     )
 
 
-async def affordable(context: Context, request: Request, routes: tuple[Route, ...], task: Task) -> dict[Route, Quote]:
-    """Quotes of the routes that the fee covers, with the data where that has a price.
+async def affordable(
+    context: Context, request: Request, routes: tuple[Route, ...], task: Task, *, also_lamports: int = 0
+) -> dict[Route, Quote]:
+    """Quotes of the routes that the fee covers, with the data where that has a price, and with `also_lamports` for jobs
+    that run already.
 
     Raises ORC-POLICY-004 where it covers none, or what every quote raised. A provider that cannot quote now is not
     thereby too dear: if no route is affordable and one could not be asked, its error decides, and may be retried.
@@ -100,7 +103,7 @@ async def affordable(context: Context, request: Request, routes: tuple[Route, ..
             if context.config.policy.check_fee:
                 policy.check_fee(
                     request.header.fee_lamports,
-                    quote.cost_lamports + data_lamports,
+                    quote.cost_lamports + data_lamports + also_lamports,
                     context.config.policy.settlement_lamports,
                     context.config.policy.margin,
                 )

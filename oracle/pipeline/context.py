@@ -26,6 +26,7 @@ from oracle.core.request import RequestKey
 from oracle.core.routing import ModelRoutes
 from oracle.pipeline.batch import Batch
 from oracle.pipeline.blockhashes import Blockhashes
+from oracle.pipeline.breakers import Breakers
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.fees import Fees
 from oracle.pipeline.memo import Memo
@@ -116,8 +117,11 @@ class Context:
     rehearsals: Batch[RequestRow, None] | None = None
     latencies: Memo[Sequence[float]] = field(init=False)
     blockhashes: Blockhashes = field(init=False)
+    without_rival: dict[int, float] = field(default_factory=dict)
+    breakers: Breakers = field(init=False)
 
     def __post_init__(self) -> None:
+        self.breakers = Breakers(self.providers, self.config.breaker.of(), self.clock.monotonic)
         self.latencies = Memo(LATENCY_SECONDS, self.clock.monotonic)
         self.blockhashes = Blockhashes(self.rpc, self.clock)
 

@@ -32,7 +32,20 @@ from oracle.config import Config, Operator
 from oracle.core.compute import Tended
 from oracle.core.errors import OracleError
 from oracle.core.purchase import ChainAccess
-from oracle.pipeline import admit, budget, charter, follow, housekeeping, intake, poll, relay, settle, submit, worker
+from oracle.pipeline import (
+    admit,
+    budget,
+    charter,
+    follow,
+    housekeeping,
+    intake,
+    poll,
+    relay,
+    settle,
+    submit,
+    treasury,
+    worker,
+)
 from oracle.pipeline.chain_view import RpcView
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells, Context
@@ -49,11 +62,11 @@ from oracle.store.urls import is_sqlite, parse
 
 log = structlog.get_logger(__name__)
 
-WALLET_SECONDS = 15.0
-"""How often the wallet's balance is asked for."""
-
 SLOT_SECONDS = 2.0
 """How often the slot is asked for, besides the notices of the WebSocket."""
+
+SIGNER_SECONDS = 15.0
+"""How often the signer is asked whether it can sign."""
 
 PATIENCE_SECONDS = 45.0
 """How long a write waits for room on the disk, or for the database: shorter than any lease, so that what was held still
@@ -175,7 +188,9 @@ class Daemon:
         context = self.context
         loops = {
             "admit": lambda: worker.run(context, admit.STATES, admit.admit),
-            "submit": lambda: worker.run(context, submit.STATES, submit.submit),
+            "submit": lambda: worker.run(
+                context, submit.STATES, submit.submit, is_paused=lambda: context.breakers.wallet is not None
+            ),
             "poll": lambda: poll.run(context),
             "prepare": lambda: settle.prepare(context),
             "send": lambda: settle.send(context),
@@ -187,8 +202,8 @@ class Daemon:
             "pubsub": self.pubsub.run,
             "slots": self.track_slots,
             "slot-poll": self.ask_slot,
-            "wallet": self.ask_balance,
             "signer": self.ask_signer,
+            "treasury": lambda: treasury.run(context),
             "intake": lambda: intake.run(context, self.watcher.watch()),
             **{f"tend {name}": held.tend for name, held in context.providers.items() if isinstance(held, Tended)},
         }
@@ -240,16 +255,7 @@ class Daemon:
                 await self.context.signer.ready()
             except OracleError as error:
                 log.warning("signer not ready", code=error.code, detail=error.detail)
-            await asyncio.sleep(WALLET_SECONDS)
-
-    async def ask_balance(self) -> None:
-        context = self.context
-        while True:
-            try:
-                context.wallet_lamports = (await context.rpc.get_balance(context.signer.public_key)).value
-            except OracleError as error:
-                log.info("balance unknown", code=error.code, detail=error.detail)
-            await asyncio.sleep(WALLET_SECONDS)
+            await asyncio.sleep(SIGNER_SECONDS)
 
 
 async def hold_key(stack: AsyncExitStack, key: Pubkey, store: Store, *, is_alone: bool) -> None:

@@ -14,6 +14,8 @@ from sqlalchemy import Connection
 from oracle.chain.rpc.types import Account
 from oracle.core.compute import Absent, CannotTell, Compute, Found, IdempotencyKey, JobHandle, Recovery
 from oracle.core.errors import OracleError
+from oracle.core.lifecycle import ENDED
+from oracle.core.policy import OVERTAKEN
 from oracle.pipeline import effects
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import ENDED_BY_ANOTHER
@@ -166,6 +168,7 @@ async def cancel(context: Context, row: RequestRow, attempt: AttemptRow) -> None
     if isinstance(handle, CannotTell):
         return
     now_ms = context.clock.now_ms()
+    why = ENDED_BY_ANOTHER if row.state in ENDED else OVERTAKEN
     log.info("job cancelled", request=row.address, provider=attempt.provider, job=attempt.job_id)
     await context.store.write(
         lambda c: attempts.finish(
@@ -173,7 +176,7 @@ async def cancel(context: Context, row: RequestRow, attempt: AttemptRow) -> None
             attempt.id,
             AttemptState.CANCELLED,
             cost_lamports=0 if handle == Absent() else None,
-            error_code=ENDED_BY_ANOTHER.code,
+            error_code=why.code,
             error_detail=row.state,
             now_ms=now_ms,
         )

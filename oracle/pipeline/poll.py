@@ -28,11 +28,12 @@ from oracle.core.lifecycle import State
 from oracle.core.policy import JOB_TIMED_OUT, MODEL_SUBSTITUTED, OUTPUT_EMPTY, PURCHASE_ABSENT, PURCHASE_UNCONFIRMED
 from oracle.core.request import Reason
 from oracle.core.routing import is_same_model
-from oracle.pipeline import inputs, submit, worker
+from oracle.pipeline import hedge, inputs, submit, worker
 from oracle.pipeline.admit import request_of
 from oracle.pipeline.answer import Answer, Kept, keep_all, receipt_of
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import UNKNOWN_PROVIDER
+from oracle.pipeline.race import Race
 from oracle.store import attempts, requests
 from oracle.store.changes import Finish, Postponement
 from oracle.store.rows import AttemptRow, GatewayJobRow, RequestRow
@@ -46,7 +47,7 @@ MAX_REPEATS = 2
 """How often one purchase is repeated where that is safe, before its attempt counts as failed."""
 
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
-Job = tuple[RequestRow, AttemptRow]
+Job = tuple[Race, AttemptRow]
 
 
 async def run(context: Context) -> None:
@@ -84,15 +85,17 @@ async def steps(context: Context, rows: Sequence[RequestRow]) -> list[Coroutine[
     by_provider: dict[str, list[Job]] = defaultdict(list)
     found = []
     for row in rows:
-        attempt = live.get(row.id)
-        if attempt is None:
+        mine = live.get(row.id, [])
+        if not mine:
             found.append(guarded(context, row, without_attempt(context, row)))
-        elif attempt.provider not in context.providers:
-            found.append(guarded(context, row, unserved(attempt)))
-        elif attempt.state == "running":
-            by_provider[attempt.provider].append((row, attempt))
+        elif unserved_by := [attempt for attempt in mine if attempt.provider not in context.providers]:
+            found.append(guarded(context, row, unserved(unserved_by[0])))
+        elif running := [attempt for attempt in mine if attempt.state is AttemptState.RUNNING]:
+            race = Race(row, mine, len(running))
+            for attempt in running:
+                by_provider[attempt.provider].append((race, attempt))
         else:
-            found.append(guarded(context, row, resolve(context, row, attempt)))
+            found.append(guarded(context, row, resolve(context, row, mine[0])))
     return found + [ask(context, context.providers[name], jobs) for name, jobs in by_provider.items()]
 
 
@@ -116,7 +119,7 @@ async def without_attempt(context: Context, row: RequestRow) -> None:
 
 async def ask(context: Context, provider: Compute, jobs: Sequence[Job]) -> None:
     """One bulk poll, and what follows for each job. A provider that does not answer delays only its own jobs."""
-    handles = {handle_of(attempt): (row, attempt) for row, attempt in jobs}
+    handles = {handle_of(attempt): (race, attempt) for race, attempt in jobs}
     try:
         async with asyncio.timeout(submit.CALL_SECONDS):
             statuses: Mapping[JobHandle, JobStatus] = await provider.poll(list(handles))
@@ -127,37 +130,55 @@ async def ask(context: Context, provider: Compute, jobs: Sequence[Job]) -> None:
         statuses = {}
     await asyncio.gather(
         *(
-            guarded(context, row, follow(context, provider, row, attempt, handle, statuses.get(handle)))
-            for handle, (row, attempt) in handles.items()
+            guarded(context, race.row, follow(context, provider, race, attempt, handle, statuses.get(handle)))
+            for handle, (race, attempt) in handles.items()
+            if race.hears(is_telling(context, race.row, attempt, statuses.get(handle)))
         )
     )
+
+
+def is_telling(context: Context, row: RequestRow, attempt: AttemptRow, status: JobStatus | None) -> bool:
+    """Whether something follows from it, besides another look later."""
+    is_over = status is not None and status.state not in (JobState.QUEUED, JobState.RUNNING)
+    return is_over or _is_overdue(context, row, attempt)
 
 
 async def follow(
     context: Context,
     provider: Compute,
-    row: RequestRow,
+    race: Race,
     attempt: AttemptRow,
     handle: JobHandle,
     status: JobStatus | None,
 ) -> None:
+    row = race.row
     match status.state if status else None:
         case JobState.SUCCEEDED:
             await collect(context, row, attempt, await provider.fetch(handle))
+            if len(race.live) > 1:
+                # Its rivals are orphans now.
+                context.bells.ring("ended")
         case JobState.FAILED | JobState.CANCELLED:
             assert status is not None
             error = status.error or policy.JOB_FAILED(status.message)
+            context.breakers.failed(attempt.provider, error, row.address)
             log.info("job failed", provider=attempt.provider, job=attempt.job_id, code=error.code)
             await submit.end_attempt(context, row, attempt, error, cost_lamports=None)
         case JobState.LOST:
             assert status is not None
+            if status.error is not None:
+                context.breakers.failed(attempt.provider, status.error, row.address)
             await resolve(context, row, attempt, status.message)
         case _ if _is_overdue(context, row, attempt):
             await provider.cancel(handle)
             error = JOB_TIMED_OUT(f"{attempt.provider} job {attempt.job_id}")
+            context.breakers.failed(attempt.provider, error, row.address)
             await submit.end_attempt(context, row, attempt, error, cost_lamports=None, state="cancelled")
+        case _ if (lost := race.to_resolve(context.clock.now_ms())) is not None:
+            await resolve(context, row, lost)
         case _:
-            await look_again(context, row)
+            if not (hedge.is_possible(context, row) and await hedge.rival(context, row, race.live)):
+                await look_again(context, row)
 
 
 def _is_overdue(context: Context, row: RequestRow, attempt: AttemptRow) -> bool:
@@ -185,6 +206,7 @@ async def collect(context: Context, row: RequestRow, attempt: AttemptRow, output
         log.warning("output refused", provider=attempt.provider, code=problem.code, detail=problem.detail)
         await submit.end_attempt(context, row, attempt, problem, cost_lamports=output.cost_lamports)
         return
+    context.breakers.succeeded(attempt.provider)
     content, origin = await inputs.load(context, request)
     now_ms = context.clock.now_ms()
     answer = Answer(
@@ -265,26 +287,37 @@ async def cannot_tell(
                 context, row, attempt, submit.task_again(context, request, content, attempt), key, is_repeat=True
             )
         case Recovery.LOOK_UP:
-            now_ms = context.clock.now_ms()
-            wait = backoff_seconds(row.retries, context.clock.jitter())
-            await context.store.write(
-                lambda c: requests.postpone(
-                    c,
-                    row,
-                    now_ms=now_ms,
-                    wake_at_ms=now_ms + int(wait * 1000),
-                    code=PURCHASE_UNCONFIRMED.code,
-                    detail=why,
-                )
-            )
+            await wait_for_certainty(context, row, attempt, why)
         case Recovery.NEITHER:
             await unconfirmed(context, row, attempt, why)
+
+
+async def wait_for_certainty(context: Context, row: RequestRow, attempt: AttemptRow, why: str) -> None:
+    now_ms = context.clock.now_ms()
+    wake_at_ms = now_ms + int(backoff_seconds(row.retries, context.clock.jitter()) * 1000)
+    soon_ms = now_ms + int(context.config.daemon.poll_interval_seconds * 1000)
+
+    def write(c: Connection) -> None:
+        has_rivals = len(attempts.live(c, row.id)) > 1
+        attempts.postpone(c, attempt.id, wake_at_ms)
+        requests.postpone(
+            c,
+            row,
+            now_ms=now_ms,
+            # Its rivals are looked at as before.
+            wake_at_ms=soon_ms if has_rivals else wake_at_ms,
+            code=PURCHASE_UNCONFIRMED.code,
+            detail=why,
+        )
+
+    await context.store.write(write)
 
 
 async def unconfirmed(context: Context, row: RequestRow, attempt: AttemptRow, why: str) -> None:
     """It may have been paid, and nobody can say: its cost stays booked, and it is repeated within its bound."""
     error = PURCHASE_UNCONFIRMED(f"{attempt.provider} attempt {attempt.number}: {why}")
-    if row.unconfirmed_purchases < context.config.policy.max_unconfirmed_purchases:
+    rivals = await context.store.read(lambda c: len(attempts.live(c, row.id)) - 1)
+    if rivals > 0 or row.unconfirmed_purchases < context.config.policy.max_unconfirmed_purchases:
         await submit.end_attempt(
             context, row, attempt, error, cost_lamports=None, unconfirmed_purchases=row.unconfirmed_purchases + 1
         )

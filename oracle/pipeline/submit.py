@@ -26,6 +26,7 @@ from oracle.pipeline import budget, choice, inputs, recorded, worker
 from oracle.pipeline.admit import candidates_of, request_of, task_of
 from oracle.pipeline.context import Context, key_of
 from oracle.pipeline.errors import UNEXPECTED
+from oracle.providers.errors import NO_ANSWER
 from oracle.store import attempts, recordings, requests, settlements
 from oracle.store.changes import Move, Postponement, Purchase, Started
 from oracle.store.rows import AttemptRow, RecordingRow, RequestRow
@@ -71,6 +72,9 @@ async def buy(context: Context, row: RequestRow) -> None:
     earlier = await context.store.read(lambda c: attempts.of(c, row.id)) if row.attempts_made else []
     refusals: list[OracleError] = []
     for route, quote in await choice.viable(context, row, request, task_of(request, content), earlier):
+        if not context.breakers.begin(route.provider):
+            refusals.append(choice.paused(context, [route]))
+            continue
         try:
             intent = await intend(context, row, route, quote)
         except OracleError as error:
@@ -141,8 +145,10 @@ async def call(
         async with asyncio.timeout(CALL_SECONDS):
             handle = await context.providers[attempt.provider].submit(task, key)
     except TimeoutError:
+        context.breakers.failed(attempt.provider, NO_ANSWER("no answer in time"), row.address)
         await unknown(context, row, attempt, "no answer in time")
     except OracleError as error:
+        context.breakers.failed(attempt.provider, error, row.address)
         if error.verdict is Verdict.UNKNOWN:
             await unknown(context, row, attempt, str(error))
         else:
@@ -201,9 +207,7 @@ async def end_attempt(
     `cost_lamports` is what it cost all the same; None where the provider does not say: the quote then stays booked.
     """
     now_ms = context.clock.now_ms()
-    wait = 0.0
-    if error.verdict is not Verdict.GIVE_UP:
-        wait = backoff_seconds(attempt.number - 1, context.clock.jitter(), told=error.retry_after_seconds)
+    wait = await choice.pause_seconds(context, row, attempt, error)
     back = State.CLAIMED if row.claim_required else State.ADMITTED
 
     def write(c: Connection) -> None:
@@ -216,6 +220,10 @@ async def end_attempt(
             error_detail=error.detail,
             now_ms=now_ms,
         )
+        if attempts.live(c, row.id):
+            # A rival of it goes on: the request is still running.
+            requests.postpone(c, row, now_ms=now_ms, wake_at_ms=now_ms, count=False, **columns)
+            return
         requests.move(
             c,
             row,
@@ -228,7 +236,7 @@ async def end_attempt(
             **columns,
         )
 
-    await context.write(write, State.ADMITTED)
+    await context.write(write, State.ADMITTED, State.RUNNING)
 
 
 def task_again(context: Context, request: Request, content: bytes, attempt: AttemptRow) -> Task:

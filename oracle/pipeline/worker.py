@@ -11,7 +11,7 @@ from oracle.chain.rpc.errors import ENDPOINT_TROUBLE
 from oracle.core.backoff import backoff_seconds
 from oracle.core.errors import OracleError, Verdict
 from oracle.core.lifecycle import State
-from oracle.core.policy import BUDGET_EXHAUSTED, NOT_NOW, RETRIES_EXHAUSTED, disposition
+from oracle.core.policy import BALANCE_LOW, BUDGET_EXHAUSTED, NOT_NOW, PROVIDER_PAUSED, RETRIES_EXHAUSTED, disposition
 from oracle.core.request import Reason
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, UNEXPECTED
@@ -27,15 +27,29 @@ Step = Callable[[Context, RequestRow], Awaitable[None]]
 # Nothing of the request has failed: it waits for others, for our own database, or for our endpoints. A revoked API key
 # must not cost a requester the answer.
 _UNCOUNTED = frozenset(
-    error.code for error in (NOT_NOW, BUDGET_EXHAUSTED, INPUT_WAITING, *ENGINE_TROUBLE, *ENDPOINT_TROUBLE)
+    error.code
+    for error in (
+        NOT_NOW,
+        BUDGET_EXHAUSTED,
+        PROVIDER_PAUSED,
+        BALANCE_LOW,
+        INPUT_WAITING,
+        *ENGINE_TROUBLE,
+        *ENDPOINT_TROUBLE,
+    )
 )
 
 # Bells wake a loop at once; this bounds how late it notices work that another process left.
 LONGEST_NAP_SECONDS = 1.0
 
 
-async def run(context: Context, states: Sequence[State], step: Step) -> None:
-    """Until the daemon stops: keep up to `concurrency` steps under way; on stopping, wait for those begun."""
+async def run(
+    context: Context, states: Sequence[State], step: Step, *, is_paused: Callable[[], bool] = lambda: False
+) -> None:
+    """Until the daemon stops: keep up to `concurrency` steps under way; on stopping, wait for those begun.
+
+    While paused, none is begun.
+    """
     limit = context.config.daemon.concurrency
     bell = states[0]
     under_way: set[asyncio.Task[None]] = set()
@@ -43,7 +57,7 @@ async def run(context: Context, states: Sequence[State], step: Step) -> None:
         while not context.stopping.is_set():
             context.pulse(bell)
             free = limit - len(under_way)
-            rows = await take(context, states, free) if free else []
+            rows = await take(context, states, free) if free and not is_paused() else []
             for row in rows:
                 task = asyncio.create_task(attempt(context, row, step))
                 under_way.add(task)

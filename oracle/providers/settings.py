@@ -28,6 +28,11 @@ class AnyProviderSettings(_Strict):
     daily_budget_lamports: int | None = Field(
         None, ge=0, description="Most that jobs of this provider may cost in a day (UTC); other routes are then taken"
     )
+    min_balance: float | None = Field(
+        None,
+        ge=0,
+        description="Buy nothing while the balance there, in its own unit, is lower; for those that tell their balance",
+    )
 
 
 class LocalSettings(AnyProviderSettings):

@@ -25,9 +25,7 @@ from oracle.store.sql import append, insert_all_new, is_among, is_one_of, update
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
 _STATES: Final = select(t.c.id, t.c.state).where(is_among(t.c.id, "wanted_ids"))
 _LIVE: Final = (
-    select(t)
-    .where(is_among(t.c.request_id, "wanted_ids"), is_one_of(t.c.state, LIVE_ATTEMPT))
-    .order_by(t.c.lane.desc())
+    select(t).where(is_among(t.c.request_id, "wanted_ids"), is_one_of(t.c.state, LIVE_ATTEMPT)).order_by(t.c.lane)
 )
 _FACT: Final = update(t).where(t.c.id == bindparam("wanted_id"))
 _WAS_LIVE: Final = is_one_of(t.c.state, LIVE_ATTEMPT)
@@ -217,10 +215,12 @@ def live(conn: Connection, request_id: int) -> list[AttemptRow]:
     return [AttemptRow(*row) for row in conn.execute(query)]
 
 
-def live_of_all(conn: Connection, request_ids: Collection[int]) -> dict[int, AttemptRow]:
-    """The live attempt of the lowest lane, for each of the requests that has one."""
-    found = conn.execute(_LIVE, {"wanted_ids": list(request_ids)})
-    return {row.request_id: AttemptRow(*row) for row in found}
+def live_of_all(conn: Connection, request_ids: Collection[int]) -> dict[int, list[AttemptRow]]:
+    """The live attempts of each of the requests that has one, by lane."""
+    found: dict[int, list[AttemptRow]] = {}
+    for row in conn.execute(_LIVE, {"wanted_ids": list(request_ids)}):
+        found.setdefault(row.request_id, []).append(AttemptRow(*row))
+    return found
 
 
 def running(

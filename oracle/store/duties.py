@@ -3,9 +3,11 @@ nobody waits for."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import ColumnElement, Connection, and_, exists, select
 
-from oracle.core.lifecycle import ENDED
+from oracle.core.lifecycle import ENDED, RESTING, State
 from oracle.store.requests import OPEN
 from oracle.store.rows import AttemptRow, RequestRow
 from oracle.store.schema import (
@@ -18,6 +20,8 @@ from oracle.store.schema import (
     settlements,
 )
 from oracle.store.sql import is_one_of
+
+_WAITS_FOR_NO_JOB: Final = ENDED | RESTING | {State.COMPUTED, State.REFUSED, State.SETTLING}
 
 
 def overdue(conn: Connection, *, operator: str, slot: int, limit: int) -> list[RequestRow]:
@@ -74,14 +78,15 @@ def unfinalized(conn: Connection, *, operator: str, limit: int) -> list[RequestR
 
 
 def orphans(conn: Connection, *, operator: str, limit: int) -> list[tuple[RequestRow, AttemptRow]]:
-    """Live attempts whose request has ended: somebody may still be paying for them."""
+    """Live attempts that nobody waits for, though somebody may be paying for them: their request has ended, or is
+    answered, refused or at rest. So it is with what has lost a race, and with what was left when a step gave up."""
     query = (
         select(attempts)
         .join(requests, requests.c.id == attempts.c.request_id)
         .where(
             requests.c.operator == operator,
             is_one_of(attempts.c.state, LIVE_ATTEMPT),
-            is_one_of(requests.c.state, ENDED),
+            is_one_of(requests.c.state, _WAITS_FOR_NO_JOB),
         )
         .order_by(attempts.c.id)
         .limit(limit)

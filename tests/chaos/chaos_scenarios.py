@@ -286,7 +286,7 @@ SCENARIOS = (
     Scenario(bought_on_nosana, crash_first="before provider.submit nosana submit.call"),
     Scenario(answered, crash_first="before rpc.sendTransaction settle.sign_and_send"),
     Scenario(overtaken, queue="claims", settings=_PATIENT),
-    Scenario(broke, settings={"policy": {"simulate_before_buying": False}}),
+    Scenario(broke, settings={"policy": {"simulate_before_buying": False, "min_wallet_lamports": 0}}),
     Scenario(timed_out),
     Scenario(answer_lost),
     Scenario(overdue, settings={"settlement": {"flush_window_seconds": 4.0}}),

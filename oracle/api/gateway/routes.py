@@ -89,6 +89,8 @@ async def first_to_answer(
     while left:
         route = left.popleft()
         try:
+            if not context.breakers.begin(route.provider):
+                raise choice.paused(context, [route])
             if (rest := rests.seconds_left(route.provider)) > 0:
                 raise errors.RATE_LIMITED(f"{route.provider} rests", retry_after_seconds=rest)
             quote = await quotes.of(route)
@@ -108,8 +110,10 @@ async def first_to_answer(
                 async for item in items:
                     has_begun = True
                     yield item
+            context.breakers.succeeded(route.provider)
             return
         except OracleError as error:
+            context.breakers.failed(route.provider, error, call.id)
             log.info("route failed", provider=route.provider, model=route.model, code=error.code, detail=error.detail)
             provider = context.providers[route.provider]
             is_unknown = error.verdict is Verdict.UNKNOWN

@@ -207,13 +207,14 @@ async def test_a_daemon_that_can_work_is_ready_and_one_that_cannot_says_why(
 ) -> None:
     async with world.daemon() as daemon:
         ready = await http.get("/readyz")
-        assert (ready.status_code, ready.json()) == (200, {"ok": True, "problems": {}})
+        assert (ready.status_code, ready.json()) == (200, {"ok": True, "problems": {}, "notices": {}})
         key = world.authority.pubkey()
         spare = (await world.rpc.get_balance(key)).value - 905_000
         payment = transfer(TransferParams(from_pubkey=key, to_pubkey=world.requester.pubkey(), lamports=spare))
         await transact(world.rpc, [payment], [world.authority])
         poor = (await probed(http, "operator"))["problems"]
-        assert "900000 lamports left" in poor["operator"]
+        assert poor["operator"].startswith("ORC-POLICY-025")
+        assert "holds 900000 lamports, below 1000000" in poor["operator"]
         assert str(world.authority.pubkey()) in poor["operator"]
 
         async def unreachable(*_: Any) -> None:

@@ -16,6 +16,7 @@ from pipeline_world import World, open_world, until
 from solders.keypair import Keypair
 
 from oracle.api.gateway.server import open_gateway
+from oracle.core.breaker import Breaker
 from oracle.localnet import network
 from oracle.localnet.emulators.nosana import Account, Nosana
 from oracle.localnet.emulators.nosana.emulator import PIN_TOKEN
@@ -78,7 +79,12 @@ class GatewayWorld:
     async def used(self, name: str = "alice") -> Used:
         return await self.context.store.read(lambda c: calls.used(c, name, 0))
 
+    def forgive(self) -> None:
+        """Close every breaker: tests make these providers fail, and none may be kept from the next."""
+        self.context.breakers.by_provider = {name: Breaker() for name in self.context.providers}
+
     def reset(self) -> None:
+        self.forgive()
         for emulator in (self.model, self.spare):
             if emulator is not None:
                 emulator.faults.clear()

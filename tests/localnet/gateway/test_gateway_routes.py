@@ -93,6 +93,7 @@ async def test_when_every_route_has_failed_the_client_is_told_what_it_can_use(
         upstream.faults.add(**fault, count=None)
     async with gateway.client() as client:
         for stream in (False, True):
+            gateway.forgive()
             error = await refusal(client.chat.completions.create(**ask(stream=stream) | {"model": "pair"}))
             assert isinstance(error, kind)
             assert (error.status_code, error.code) == (status, code)

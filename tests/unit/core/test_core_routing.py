@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from oracle.core import routing
 from oracle.core.compute import Capabilities, Money, Quote, Recovery
 from oracle.core.errors import OracleError
-from oracle.core.routing import ModelRoutes, Route, Strategy, is_same_model, percentile, ranked
+from oracle.core.routing import (
+    ModelRoutes,
+    Route,
+    Strategy,
+    is_same_model,
+    is_slow,
+    may_hedge,
+    percentile,
+    ranked,
+)
 
 PROVIDERS = ("open", "closed", "public")
 CAPABILITIES = {name: Capabilities(Recovery.REPEAT, prompts_public=name == "public") for name in PROVIDERS}
@@ -219,3 +228,23 @@ def test_a_word_behind_a_name_makes_another_model(name: str, word: str) -> None:
 def test_every_model_is_itself_and_no_text_does_harm(one: str, other: str) -> None:
     assert is_same_model(one, one)
     assert is_same_model(one, other) in (True, False)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(1, 4))
+def test_a_rival_is_bought_only_where_every_route_concerned_allows_as_many_jobs(live: list[int], own: int) -> None:
+    routes = [Route("p", str(n), max_parallel_jobs=most) for n, most in enumerate(live)]
+    allowed = may_hedge(routes, Route("p", "rival", max_parallel_jobs=own))
+    assert allowed == (min([*live, own]) >= len(live) + 1)
+
+
+def test_routes_run_one_job_at_a_time_unless_they_say_otherwise() -> None:
+    assert not may_hedge([Route("p", "m")], Route("q", "m", max_parallel_jobs=4))
+    assert not may_hedge([Route("p", "m", max_parallel_jobs=4)], Route("q", "m"))
+
+
+def test_a_job_is_slow_past_its_percentile_and_where_none_is_measured_past_what_is_configured() -> None:
+    seconds = [float(n) for n in range(100)]
+    assert [is_slow(Route("p", "m"), age, seconds) for age in (95.0, 95.1)] == [False, True]
+    assert not is_slow(Route("p", "m"), 1e9, ())
+    assert is_slow(Route("p", "m", hedge_after_seconds=2.0), 2.5, ())
+    assert not is_slow(Route("p", "m", hedge_after_seconds=2.0), 2.5, seconds)

@@ -186,10 +186,13 @@ async def test_live_attempts_of_many_requests_are_read_at_once(store: Store) -> 
     busy, hedged, idle = [await held(store, name) for name in ("busy", "hedged", "idle")]
     one = await intend(store, busy)
     two = await intend(store, hedged, lane=0)
-    await intend(store, hedged, lane=1)
+    three = await intend(store, hedged, lane=1)
     await finish(store, await intend(store, idle), "failed")
     found = await store.read(lambda c: attempts.live_of_all(c, [busy.id, hedged.id, idle.id]))
-    assert {request_id: attempt.id for request_id, attempt in found.items()} == {busy.id: one.id, hedged.id: two.id}
+    assert {request_id: [attempt.id for attempt in live] for request_id, live in found.items()} == {
+        busy.id: [one.id],
+        hedged.id: [two.id, three.id],
+    }
     assert await store.read(lambda c: attempts.live_of_all(c, [])) == {}
 
 
