@@ -40,22 +40,14 @@ class Breaker:
     phase: Phase = Phase.CLOSED
     opened: int = 0
     """How often it has opened, ever."""
-    _open_until: float = 0.0
-    _open_for: float = 0.0
-    _probe_until: float | None = None
+    _pause_seconds: float = 0.0
+    _no_call_before: float = 0.0
     _row: set[Hashable] = field(default_factory=set)
     _outcomes: deque[bool] = field(default_factory=deque)
 
     def allows(self, now: float) -> bool:
         """Whether a call may begin."""
-        match self.phase:
-            case Phase.CLOSED:
-                return True
-            case Phase.OPEN:
-                return now >= self._open_until
-            case Phase.HALF_OPEN:
-                # A probe that was never heard of again must not keep everybody out for ever.
-                return self._probe_until is None or now >= self._probe_until
+        return self.phase is Phase.CLOSED or now >= self._no_call_before
 
     def begin(self, now: float) -> bool:
         """Ask for a call; False where none may begin. The first one after a pause is its probe."""
@@ -63,7 +55,8 @@ class Breaker:
             return False
         if self.phase is not Phase.CLOSED:
             self.phase = Phase.HALF_OPEN
-            self._probe_until = now + self._open_for
+            # A probe that was never heard of again must not keep everybody out for ever.
+            self._no_call_before = now + self._pause_seconds
         return True
 
     def succeeded(self) -> bool:
@@ -76,7 +69,7 @@ class Breaker:
             case Phase.OPEN:
                 return False
             case Phase.HALF_OPEN:
-                self._close()
+                self.phase = Phase.CLOSED
                 return True
 
     def failed(self, now: float, whose: Hashable) -> bool:
@@ -85,7 +78,7 @@ class Breaker:
             case Phase.OPEN:
                 return False
             case Phase.HALF_OPEN:
-                self._open(now, min(2 * self._open_for, self.terms.longest_open_seconds))
+                self._open(now)
                 return True
             case Phase.CLOSED:
                 if whose not in self._row:
@@ -93,37 +86,30 @@ class Breaker:
                     self._note(is_failure=True)
                 if len(self._row) < self.terms.failures_in_a_row and not self._fails_too_often():
                     return False
-                self._open(now, self.terms.open_seconds)
+                self._open(now)
                 return True
 
     def trip(self, now: float) -> bool:
         """Open it at once: no further call can succeed. True where it was not open."""
         if self.phase is Phase.OPEN:
             return False
-        longer = self.phase is Phase.HALF_OPEN
-        self._open(now, min(2 * self._open_for, self.terms.longest_open_seconds) if longer else self.terms.open_seconds)
+        self._open(now)
         return True
 
     def seconds_left(self, now: float) -> float:
         """Until a call may begin; 0 where one may now."""
-        match self.phase:
-            case Phase.CLOSED:
-                return 0.0
-            case Phase.OPEN:
-                return max(0.0, self._open_until - now)
-            case Phase.HALF_OPEN:
-                return 0.0 if self._probe_until is None else max(0.0, self._probe_until - now)
+        return 0.0 if self.phase is Phase.CLOSED else max(0.0, self._no_call_before - now)
 
-    def _open(self, now: float, seconds: float) -> None:
+    def _open(self, now: float) -> None:
+        """After a probe that failed, for twice as long as before."""
+        is_again = self.phase is Phase.HALF_OPEN
+        longer = min(2 * self._pause_seconds, self.terms.longest_open_seconds)
+        self._pause_seconds = longer if is_again else self.terms.open_seconds
+        self._no_call_before = now + self._pause_seconds
         self.phase = Phase.OPEN
         self.opened += 1
-        self._open_for, self._open_until, self._probe_until = seconds, now + seconds, None
         self._row.clear()
         self._outcomes.clear()
-
-    def _close(self) -> None:
-        self.phase = Phase.CLOSED
-        self._probe_until = None
 
     def _note(self, *, is_failure: bool) -> None:
         self._outcomes.append(is_failure)

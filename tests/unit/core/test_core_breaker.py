@@ -79,6 +79,75 @@ def test_a_trip_opens_it_at_once_and_again_after_a_probe_for_longer() -> None:
     assert breaker.seconds_left(10.0) == 20.0
 
 
+def test_trips_after_probes_pause_for_twice_as_long_up_to_the_same_bound() -> None:
+    breaker, now, waits = Breaker(TERMS), 0.0, []
+    for _ in range(4):
+        assert breaker.trip(now)
+        waits.append(breaker.seconds_left(now))
+        now += waits[-1]
+        assert breaker.begin(now)
+    assert waits == [10.0, 20.0, 40.0, 40.0]
+
+
+def test_one_that_has_closed_knows_nothing_of_its_past_but_how_often_it_has_opened() -> None:
+    breaker = opened()
+    assert breaker.begin(10.0)
+    assert breaker.succeeded()
+    assert (breaker.phase, breaker.seconds_left(0.0), breaker.allows(0.0), breaker.opened) == (
+        Phase.CLOSED,
+        0.0,
+        True,
+        1,
+    )
+    assert [breaker.failed(11.0, whose) for whose in "abc"] == [False, False, True]
+    assert (breaker.seconds_left(11.0), breaker.opened) == (10.0, 2)
+
+
+def test_a_row_ends_with_a_success_and_a_request_that_fails_again_counts_once_in_it() -> None:
+    breaker = Breaker(TERMS)
+    assert [breaker.failed(0.0, whose) for whose in "abab"] == [False] * 4
+    assert not breaker.succeeded()
+    assert [breaker.failed(0.0, whose) for whose in "aabbc"] == [False, False, False, False, True]
+
+
+def fed(outcomes: str) -> list[bool]:
+    """Whether each failure (of another request each) has opened a breaker that minds only the share."""
+    breaker = Breaker(BreakerTerms(failures_in_a_row=99, window=8, failure_share=0.5))
+    opens = []
+    for number, outcome in enumerate(outcomes):
+        if outcome == "+":
+            breaker.succeeded()
+        else:
+            opens.append(breaker.failed(0.0, number))
+    return opens
+
+
+def test_a_share_of_failures_counts_from_a_whole_window_on_and_only_within_it() -> None:
+    assert fed("-------") == [False] * 7
+    assert fed("--------") == [False] * 7 + [True]
+    assert fed("-+-+-+-") == [False] * 4
+    assert fed("+-+-+-+-") == [False] * 3 + [True]
+    assert fed("++++++++---") == [False] * 3
+    assert fed("++++++++----") == [False] * 3 + [True]
+    assert fed("---+++++" + "-") == [False] * 4
+    assert fed("---+++++" + "++-") == [False] * 4
+    assert fed("---+++++" + "+++---") == [False] * 6
+    assert fed("+++++---" + "-") == [False] * 3 + [True]
+
+
+def test_what_opened_it_does_not_open_it_again() -> None:
+    breaker = Breaker(BreakerTerms(failures_in_a_row=99, window=4, failure_share=0.5, open_seconds=1.0))
+    assert [breaker.failed(0.0, number) for number in range(4)] == [False, False, False, True]
+    assert breaker.begin(1.0)
+    assert breaker.succeeded()
+    assert [breaker.failed(1.0, number) for number in range(4)] == [False, False, False, True]
+
+
+def test_half_the_last_twenty_or_five_in_a_row_open_it_for_half_a_minute_up_to_ten() -> None:
+    assert BreakerTerms() == BreakerTerms(5, 20, 0.5, 30.0, 600.0)
+    assert Breaker() == Breaker(BreakerTerms(), Phase.CLOSED, 0)
+
+
 EVENTS = st.one_of(
     st.tuples(st.just("time"), st.floats(0.0, 60.0)),
     st.tuples(st.just("begin"), st.none()),
