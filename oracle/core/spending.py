@@ -39,7 +39,7 @@ LAMPORTS_PER_SIGNATURE: Final = 5_000
 MOST_COMPUTE_UNITS: Final = 1_400_000
 COMPUTE_BUDGET: Final = Pubkey.from_string("ComputeBudget111111111111111111111111111111")
 
-_VERSION_0: Final = 0x80
+_VERSION_0: Final = b"\x80"
 _UNIT_LIMIT: Final = 2
 _UNIT_PRICE: Final = 3
 
@@ -118,7 +118,7 @@ def judge(message: bytes, key: Pubkey, charter: Charter, caps: Caps, *, micro_no
 
 def _decoded(message: bytes) -> MessageV0:
     """A message of version 0 without look-up tables: the daemon makes no others, and no table hides an account here."""
-    if len(message) < 2 or message[0] != _VERSION_0:
+    if not message.startswith(_VERSION_0):
         raise NOT_OURS("no transaction of version 0")
     try:
         transaction = MessageV0.from_bytes(message[1:])

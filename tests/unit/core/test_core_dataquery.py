@@ -98,6 +98,33 @@ def test_a_text_that_leaves_a_doubt_is_refused_and_not_repeated(text: str) -> No
     assert len(text) < 12 or text.removeprefix("data://") not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("data://a/b?c=" + "1" * 1_012, "1025 characters, at most 1,024"),
+        ("DATA://a/b", "it does not begin with data://"),
+        ("data://A/b", "the network is 1 to 32 of a-z, 0-9 and -, and begins with a letter"),
+        ("data://a/", "the path is 1 to 8 segments of A-Z, a-z, 0-9, -, _, ~ and inner dots"),
+        ("data://a/b?c=1&c=2", "a parameter stands there twice"),
+        ("data://a/b?C=1", "a parameter's name is 1 to 32 of a-z, 0-9 and _, and begins with a letter"),
+        ("data://a/b?c=1=2", "the value of c is empty, or has a character that must be percent-encoded"),
+        ("data://a/b?c=%ff", "the value of c is not UTF-8"),
+        ("data://a/b?c=%00", "the value of c holds a control character"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_a_text(text: str, detail: str) -> None:
+    with pytest.raises(OracleError) as caught:
+        parse(text)
+    assert caught.value.detail == detail
+
+
+def test_a_query_may_be_as_long_and_as_deep_as_is_said_and_ask_nothing() -> None:
+    assert parse("data://a/b?c=" + "1" * 1_011).get("c") == "1" * 1_011
+    assert parse("data://a/1/2/3/4/5/6/7/8").path == tuple("12345678")
+    assert parse("data://a/b") == DataQuery("a", ("b",), (), "")
+    assert compose("a", "b") == str(DataQuery("a", ("b",))) == "data://a/b"
+
+
 words = st.text(min_size=1, max_size=40).filter(
     lambda text: not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text)
 )

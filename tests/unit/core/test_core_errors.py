@@ -55,6 +55,7 @@ def test_an_error_says_its_code_its_title_and_what_was_met() -> None:
     assert (error.code, error.verdict, error.detail) == ("ORC-EXAMPLE-001", Verdict.UNKNOWN, "this time")
     assert (error.error, error.retry_after_seconds) == (EXAMPLE, 2.5)
     assert EXAMPLE().retry_after_seconds is None
+    assert (error.args, OracleError(EXAMPLE).detail) == ((str(error),), "")
 
 
 @given(st.text(), st.none() | st.floats(allow_nan=False))

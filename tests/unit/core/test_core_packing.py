@@ -68,7 +68,7 @@ def record(n: int, operator_key: Pubkey = PAYER) -> Instruction:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(st.lists(some_instruction, max_size=6))
 def test_the_arithmetic_gives_the_bytes_that_solders_produces(members: list[Instruction]) -> None:
     items = [item_of(n, member) for n, member in enumerate(members)]

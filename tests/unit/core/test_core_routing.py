@@ -127,6 +127,21 @@ def test_a_route_is_ordered_with_two_attempts_and_two_minutes_unless_it_says_oth
     assert ModelRoutes(()).strategy is Strategy.ORDERED
 
 
+def test_the_cheapest_is_tried_first_and_equals_as_they_are_declared() -> None:
+    dear, cheap, equal = Route("open", "a"), Route("open", "b"), Route("closed", "a")
+    quotes = {dear: quote(3), cheap: quote(2), equal: quote(2)}
+    assert ranked([dear, cheap, equal], Strategy.CHEAPEST, quotes, {}) == (cheap, equal, dear)
+    assert ranked([equal, dear, cheap], Strategy.CHEAPEST, quotes, {}) == (equal, cheap, dear)
+
+
+def test_a_refusal_names_the_model_that_was_asked_for() -> None:
+    public = {"llama": ModelRoutes((Route("public", "a"),))}
+    for table, private, detail in (({}, False, "model 'llama'"), (public, True, "model 'llama'")):
+        with pytest.raises(OracleError) as raised:
+            routing.candidates("llama", table, CAPABILITIES, private=private, any_model=False)
+        assert raised.value.detail == detail
+
+
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.floats(0, 1))
 def test_a_percentile_has_its_share_of_values_at_or_below_it(values: list[int], share: float) -> None:
     value = percentile([float(v) for v in values], share)
@@ -161,6 +176,9 @@ SAME = [
     ("SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct-Q8_0.gguf"),
     ("SmolLM2-135M-Instruct", "/models/SmolLM2-135M-Instruct.Q4_K_M.gguf"),
     ("HuggingFaceTB/SmolLM2-135M-Instruct", "/cache/hub/SmolLM2-135M-Instruct-q8_0.gguf"),
+    ("HuggingFaceTB/SmolLM2-135M-Instruct", "/models/SmolLM2-135M-Instruct"),
+    ("HuggingFaceTB/SmolLM2-135M-Instruct", "./models/SmolLM2-135M-Instruct"),
+    ("HuggingFaceTB/SmolLM2-135M-Instruct", "~/models/SmolLM2-135M-Instruct"),
     ("SmolLM2-135M-Instruct", "C:\\models\\SmolLM2-135M-Instruct-F16.gguf"),
     ("SmolLM2-135M-Instruct.gguf", "SmolLM2-135M-Instruct"),
     ("qwen3:8b", "qwen3:8b"),
