@@ -37,6 +37,8 @@ SAMPLES: Mapping[str, Any] = {
     "keypair_credential": "operator-key",
     "sol_usd": 150.0,
     "nos_usd": 0.5,
+    "sol_usd_url": "https://prices.example/v1/simple?ids=solana,nosana&key=${RPC_KEY}",
+    "nos_usd_url": "https://prices.example/v1/simple?ids=solana,nosana&key=${RPC_KEY}",
     "max_cost_lamports": 50_000,
     "allow_requesters": ["11111111111111111111111111111111"],
     "daily_budget_lamports": 1_000_000_000,

@@ -48,7 +48,7 @@ async def ready(context: Context) -> dict[str, str]:
             problems["operator"] = told(low)
     except OracleError as error:
         problems["cluster"] = str(error)
-    return problems | stranded(context)
+    return problems | old_prices(context) | stranded(context)
 
 
 def endpoints(pool: Pool | None) -> dict[str, str]:
@@ -77,9 +77,20 @@ def stranded(context: Context) -> dict[str, str]:
     }
 
 
+def old_prices(context: Context) -> dict[str, str]:
+    """Without a price of SOL or NOS nothing that costs money can be quoted."""
+    return {f"price of {each.coin}": told(each.staleness()) for each in context.rates.all if each.is_stale}
+
+
 def notices(context: Context) -> dict[str, str]:
-    """Providers that nothing is bought from now, though others may stand in for them."""
-    return {f"provider {name}": told(error) for name, error in context.breakers.paused.items()}
+    """What is wrong and stops nothing: providers for which others may stand in, and prices that are not too old yet."""
+    providers = {f"provider {name}": told(error) for name, error in context.breakers.paused.items()}
+    prices = {
+        f"price of {each.coin}": told(each.trouble)
+        for each in context.rates.all
+        if each.trouble is not None and not each.is_stale
+    }
+    return providers | prices
 
 
 def told(error: OracleError) -> str:

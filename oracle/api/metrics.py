@@ -13,6 +13,7 @@ from oracle.core.lifecycle import State
 from oracle.core.routing import percentile
 from oracle.pipeline import choice
 from oracle.pipeline.context import Context
+from oracle.providers.price_feed import LiveRates
 from oracle.store import ledger, requests
 from oracle.store.schema import LedgerKind
 
@@ -74,6 +75,19 @@ def _of_providers(context: Context, seconds: Mapping[tuple[str, str], Sequence[f
             if (value := percentile(values, share)) is not None:
                 took.add_metric([provider, model, str(share)], value)
     yield took
+    yield from _prices(context.rates)
+
+
+def _prices(rates: LiveRates) -> Iterator[Metric]:
+    usd = GaugeMetricFamily("oracle_price_usd", "USD that one is reckoned with.", labels=["coin"])
+    age = GaugeMetricFamily("oracle_price_age_seconds", "How old the price is that is read.", labels=["coin"])
+    for each in rates.all:
+        if each.price.usd is not None:
+            usd.add_metric([each.coin], float(each.price.usd))
+            if each.reader is not None:
+                age.add_metric([each.coin], each.price.age_seconds(each.now()))
+    yield usd
+    yield age
 
 
 class _Collected:

@@ -6,20 +6,19 @@ what a reader finds above it there.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from oracle.config.gateway import Gateway
+from oracle.config.rates import RateSettings
 from oracle.config.section import STRICT
 from oracle.config.sources import Sources
 from oracle.config.values import Address, Addresses, BaseUri, DatabaseUrl, GenesisHash, SocketUrl, WebUrl
 from oracle.core.breaker import BreakerTerms
 from oracle.core.policy import Terms
 from oracle.core.routing import ModelRoutes, Route, Strategy
-from oracle.providers.pricing import Rates
 from oracle.providers.registry import ProviderSettings
 
 
@@ -107,18 +106,6 @@ class Api(_Section):
     """Port to listen on; 0 takes any free one."""
     retention_days: Annotated[float, Field(gt=0)] = 30.0
     """How long outputs and receipts are served after the settlement."""
-
-
-class RateSettings(_Section):
-    """What providers charge is turned into lamports with these; without them only free providers can be quoted."""
-
-    sol_usd: Annotated[Decimal | None, Field(gt=0, strict=False)] = None
-    """USD for one SOL."""
-    nos_usd: Annotated[Decimal | None, Field(gt=0, strict=False)] = None
-    """USD for one NOS."""
-
-    def of(self) -> Rates:
-        return Rates(self.sol_usd, self.nos_usd)
 
 
 class RouteSettings(_Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -35,6 +36,21 @@ def _once(values: list[str]) -> list[str]:
 def _web(value: SecretStr) -> SecretStr:
     _host_of(value.get_secret_value(), ("http", "https"))
     return value
+
+
+def _private_web(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    _host_of(url, ("http", "https"))
+    if urlsplit(url).scheme == "http" and not _is_loopback(urlsplit(url).hostname or ""):
+        raise ValueError("expected https://, since http:// is for this machine only")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _socket(value: SecretStr) -> SecretStr:
@@ -91,6 +107,7 @@ Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[list[Address], AfterValidator(_once)]
 GenesisHash = Annotated[str, AfterValidator(_genesis)]
 WebUrl = Annotated[SecretStr, BeforeValidator(_filled), AfterValidator(_web)]
+PrivateWebUrl = Annotated[SecretStr, BeforeValidator(_filled), AfterValidator(_private_web)]
 SocketUrl = Annotated[SecretStr, BeforeValidator(_filled), AfterValidator(_socket)]
 DatabaseUrl = Annotated[str, BeforeValidator(_filled), AfterValidator(_database)]
 BaseUri = Annotated[str, AfterValidator(_base_uri)]

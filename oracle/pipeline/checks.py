@@ -17,7 +17,7 @@ from oracle.core.compute import Compute, Message, Quote, Task
 from oracle.core.errors import OracleError
 from oracle.core.purchase import ChainAccess
 from oracle.pipeline import cluster_checks as cluster
-from oracle.pipeline import daemon
+from oracle.pipeline import daemon, price_checks
 from oracle.pipeline import database_checks as database
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells
@@ -28,6 +28,7 @@ from oracle.providers.nosana.compute import NosanaCompute
 from oracle.providers.nosana.landlord import NosanaLandlord
 from oracle.providers.nosana.onchain import NosanaOnChain
 from oracle.providers.nosana.program import MICRO_NOS
+from oracle.providers.pricing import Rates
 from oracle.providers.rented.compute import RentedCompute
 from oracle.providers.sources import registry as source_registry
 from oracle.store.engine import Store
@@ -68,11 +69,14 @@ async def _all_of(config: Config) -> AsyncIterator[CheckResult]:
     yield await _outputs(config)
     outcomes: dict[RouteSettings, Outcome] = {}
     async with AsyncExitStack() as stack:
+        rates = await stack.enter_async_context(price_checks.read_once(config))
+        for result in price_checks.checked(rates):
+            yield result
         chain = await _chain(stack, config)
         for name in config.providers:
-            yield await _provider(config, name, outcomes, chain)
-    for name in config.sources:
-        yield await _source(config, name)
+            yield await _provider(config, name, outcomes, chain, rates)
+        for name in config.sources:
+            yield await _source(config, name, rates)
     for name, model in config.models.items():
         yield _model(name, model, outcomes)
     if not config.models:
@@ -123,13 +127,13 @@ async def _chain(stack: AsyncExitStack, config: Config) -> ChainAccess | None:
 
 
 async def _provider(
-    config: Config, name: str, outcomes: dict[RouteSettings, Outcome], chain: ChainAccess | None
+    config: Config, name: str, outcomes: dict[RouteSettings, Outcome], chain: ChainAccess | None, rates: Rates
 ) -> CheckResult:
     """Whether a provider answers, and at what price: a route that nobody can quote is never taken."""
     label = f"provider {name}"
     routes = [route for model in config.models.values() for route in model.routes if route.provider == name]
     try:
-        provider = registry.build(name, config.providers[name], rates=config.rates.of(), chain=chain)
+        provider = registry.build(name, config.providers[name], rates=rates, chain=chain)
     except OracleError as error:
         outcomes.update(dict.fromkeys(routes, error))
         return failed(label, error)
@@ -151,11 +155,11 @@ async def _provider(
     return ok(label, f"answers, lists {len(models)} models{money}")
 
 
-async def _source(config: Config, name: str) -> CheckResult:
+async def _source(config: Config, name: str, rates: Rates) -> CheckResult:
     """Whether a data network answers and takes the key. Buys nothing."""
     label = f"data network {name}"
     try:
-        source = source_registry.build(name, config.sources[name], rates=config.rates.of())
+        source = source_registry.build(name, config.sources[name], rates=rates)
     except OracleError as error:
         return failed(label, error)
     try:

@@ -30,6 +30,7 @@ from oracle.pipeline.breakers import Breakers
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.fees import Fees
 from oracle.pipeline.memo import Memo
+from oracle.providers.price_feed import LiveRates
 from oracle.store import requests
 from oracle.store.changes import Move
 from oracle.store.engine import Store
@@ -103,6 +104,7 @@ class Context:
     routes: Mapping[str, ModelRoutes]
     slots: SlotClock
     fees: Fees
+    rates: LiveRates
     instance: str
     clock: Clock = field(default_factory=Clock)
     bells: Bells = field(default_factory=Bells)

@@ -40,6 +40,7 @@ from oracle.pipeline import (
     housekeeping,
     intake,
     poll,
+    prices,
     relay,
     settle,
     submit,
@@ -109,15 +110,16 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
         fees = Fees(pool.client, signer.public_key, config.settlement, clock)
         instance = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         chain = chain_access(config, store, pool.client, signer, fees=fees, bells=bells, clock=clock, instance=instance)
+        rates = prices.live(config.rates, clock.monotonic)
+        stack.push_async_callback(rates.close)
         providers = {
-            name: registry.build(name, settings, rates=config.rates.of(), chain=chain)
+            name: registry.build(name, settings, rates=rates, chain=chain)
             for name, settings in config.providers.items()
         }
         for provider in providers.values():
             stack.push_async_callback(provider.close)
         sources = {
-            name: source_registry.build(name, settings, rates=config.rates.of())
-            for name, settings in config.sources.items()
+            name: source_registry.build(name, settings, rates=rates) for name, settings in config.sources.items()
         }
         for source in sources.values():
             stack.push_async_callback(source.close)
@@ -133,6 +135,7 @@ async def assembled(config: Config, clock: Clock | None = None) -> AsyncIterator
             routes=config.routes(),
             slots=slots,
             fees=fees,
+            rates=rates,
             instance=instance,
             clock=clock,
             bells=bells,
@@ -204,6 +207,7 @@ class Daemon:
             "slot-poll": self.ask_slot,
             "signer": self.ask_signer,
             "treasury": lambda: treasury.run(context),
+            "prices": lambda: prices.run(context),
             "intake": lambda: intake.run(context, self.watcher.watch()),
             **{f"tend {name}": held.tend for name, held in context.providers.items() if isinstance(held, Tended)},
         }

@@ -16,6 +16,7 @@ from oracle.core.request import Reason
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, UNEXPECTED
 from oracle.pipeline.notes import noted
+from oracle.providers.errors import PRICE_STALE
 from oracle.store import requests
 from oracle.store.changes import Postponement
 from oracle.store.errors import ENGINE_TROUBLE, LEASE_LOST
@@ -34,6 +35,7 @@ _UNCOUNTED = frozenset(
         PROVIDER_PAUSED,
         BALANCE_LOW,
         INPUT_WAITING,
+        PRICE_STALE,
         *ENGINE_TROUBLE,
         *ENDPOINT_TROUBLE,
     )

@@ -132,7 +132,7 @@ PRICE_UNKNOWN = ErrorCode(
     "ORC-PROVIDER-020",
     "Price not known",
     "A cost cannot be stated in lamports: the price of SOL, of NOS or of the model is not known.",
-    "Set `sol_usd` (and `nos_usd` for Nosana) under `[prices]`, and the model's price at the provider.",
+    "Set `sol_usd` (and `nos_usd` for Nosana) or its `…_url` under `[rates]`, and the price of the model.",
 )
 SECRET_MISSING = ErrorCode(
     "ORC-PROVIDER-021",
@@ -295,5 +295,19 @@ ANSWER_MISSING = ErrorCode(
     "Answer missing from its batch",
     "The batch has ended, and neither of its files tells of the request.",
     "It is tried again. What the missing answer cost is not known, so its quote stays booked.",
+    Verdict.RETRY,
+)
+PRICE_STALE = ErrorCode(
+    "ORC-PROVIDER-080",
+    "Price too old",
+    "The price of SOL or NOS was not read, or not believed, for longer than `rates.max_age_seconds`.",
+    "Nothing that needs it is bought until it is read again. Check the address that `[rates]` names, and its pointer.",
+    Verdict.RETRY,
+)
+PRICE_DOUBTED = ErrorCode(
+    "ORC-PROVIDER-081",
+    "Price not believed",
+    "A price was read that lies beyond its bounds, or too far from the one before it.",
+    "A jump is believed when the next reading confirms it. If the price is right, correct its bounds under `[rates]`.",
     Verdict.RETRY,
 )

@@ -104,7 +104,9 @@ def read_complaint(content: bytes) -> Complaint:
 def describe(status: int, complaint: Complaint, error: ErrorCode, private: Sequence[str]) -> str:
     """A detail fit for logs: the status, the provider's codes, and its words where they repeat nothing private."""
     parts = [f"HTTP {status}"]
-    parts += [word for word in (complaint.code, complaint.kind, complaint.parameter) if word]
+    parts += [
+        word for word in (complaint.code, complaint.kind, complaint.parameter) if word and quotable(word, private)
+    ]
     # Providers repeat part of a refused key in the message, so it is not quoted at all.
     if error is not errors.CREDENTIALS_REFUSED and (message := quotable(complaint.message, private)):
         parts.append(message)

@@ -68,7 +68,7 @@ class Http:
         if not _is_web_address(base_url):
             raise errors.WRONG_ADDRESS(f"{provider}: base_url must be http:// or https:// with a host")
         self._provider = provider
-        self._base_url = base_url.rstrip("/")
+        self._base_url = base_url
         self._pace = pace
         self._secrets = tuple(secret for secret in secrets if secret)
         self._timeouts = timeouts
@@ -190,7 +190,7 @@ class Http:
             sent.setdefault("Content-Type", "application/json")
         sent.setdefault("Accept", "application/json")
         # Not urljoin: a leading slash would drop the prefix of the base (ionet.md §2.1).
-        url = f"{self._base_url}/{path.lstrip('/')}" if path else self._base_url
+        url = f"{self._base_url.rstrip('/')}/{path.lstrip('/')}" if path else self._base_url
         return self._client.build_request(method, url, content=content, params=params, headers=sent)
 
     @contextlib.asynccontextmanager

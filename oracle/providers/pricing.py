@@ -1,13 +1,14 @@
-"""What a job costs in lamports, from prices in USD or NOS and the configured price of SOL. Pure, rounded up."""
+"""What a job costs in lamports, from prices in USD or NOS and the price of SOL. Pure, rounded up."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import Final
+from typing import Final, Protocol
 
 from oracle.core.compute import Money, Quote, Task
+from oracle.core.errors import OracleError
 from oracle.providers import errors
 
 LAMPORTS_PER_SOL: Final = 1_000_000_000
@@ -18,15 +19,36 @@ _BYTES_PER_TOKEN: Final = 3
 _TOKENS_PER_MESSAGE: Final = 8
 
 
+class Rates(Protocol):
+    """USD for one SOL and one NOS as they are now: asked at every quote, and never kept.
+
+    Both raise ORC-PROVIDER-020 where the price is not known, and 080 where it is too old.
+    """
+
+    def usd_per_sol(self) -> Decimal: ...
+
+    def usd_per_nos(self) -> Decimal: ...
+
+
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """USD for one SOL and one NOS. None where the operator has not said: then only what is free can be quoted."""
+class FixedRates:
+    """None where nobody has said: then only what is free can be quoted."""
 
     sol_usd: Decimal | None = None
     nos_usd: Decimal | None = None
 
+    def usd_per_sol(self) -> Decimal:
+        if self.sol_usd is None:
+            raise errors.PRICE_UNKNOWN("sol_usd is not configured")
+        return self.sol_usd
 
-NO_RATES: Final = Rates()
+    def usd_per_nos(self) -> Decimal:
+        if self.nos_usd is None:
+            raise errors.PRICE_UNKNOWN("nos_usd is not configured")
+        return self.nos_usd
+
+
+NO_RATES: Final = FixedRates()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +94,19 @@ def usd_quote(usd: Decimal, rates: Rates, expected_seconds: float | None = None)
 
 
 def usd_to_lamports(usd: Decimal, rates: Rates) -> int:
-    """Lamports worth `usd`. Raises ORC-PROVIDER-020 for anything but nothing where the price of SOL is not known."""
+    """Lamports worth `usd`. Nothing is worth nothing, whatever the price; else raises where SOL has none."""
     if usd == 0:
         return 0
-    if rates.sol_usd is None:
-        raise errors.PRICE_UNKNOWN("sol_usd is not configured")
-    return int((usd / rates.sol_usd * LAMPORTS_PER_SOL).to_integral_value(ROUND_CEILING))
+    return int((usd / rates.usd_per_sol() * LAMPORTS_PER_SOL).to_integral_value(ROUND_CEILING))
 
 
 def nos_to_usd(nos: Decimal, rates: Rates) -> Decimal:
-    """Raises ORC-PROVIDER-020 where the price of NOS is not known."""
-    if nos == 0:
-        return Decimal(0)
-    if rates.nos_usd is None:
-        raise errors.PRICE_UNKNOWN("nos_usd is not configured")
-    return nos * rates.nos_usd
+    """Raises where NOS has no price."""
+    return nos * rates.usd_per_nos() if nos else Decimal(0)
+
+
+def nos_usd_if_known(rates: Rates) -> Decimal | None:
+    try:
+        return rates.usd_per_nos()
+    except OracleError:
+        return None

@@ -40,7 +40,7 @@ def nosana(site: Site, settings: NosanaSettings) -> NosanaCompute:
         site.name,
         api,
         _terms(settings),
-        MarketPlace(api, _wanted(settings), nos_usd=site.rates.nos_usd),
+        MarketPlace(api, _wanted(settings), rates=site.rates),
         LookUp(api, api_key=key, project=settings.project, horizon_seconds=settings.look_up_seconds),
         Purchase(api),
         rates=site.rates,
@@ -52,7 +52,7 @@ def nosana_onchain(site: Site, settings: NosanaOnChainSettings) -> NosanaOnChain
     if chain is None:
         raise errors.SETTINGS_INVALID(f"{site.name}: nosana_onchain needs a cluster, an operator key and a database")
     api = _api(site, settings, None)
-    markets = ChainMarkets(api, chain.view, _wanted(settings), site.rates.nos_usd)
+    markets = ChainMarkets(api, chain.view, _wanted(settings), site.rates)
     return NosanaOnChain(site.name, api, chain, Program(settings.cluster), _terms(settings), markets, rates=site.rates)
 
 
@@ -66,11 +66,11 @@ def nosana_deployment(site: Site, settings: NosanaDeploymentSettings) -> RentedC
     landlord = NosanaLandlord(
         DeploymentsApi(rest),
         api,
-        MarketPlace(api, _wanted(settings), nos_usd=site.rates.nos_usd),
+        MarketPlace(api, _wanted(settings), rates=site.rates),
         blueprint,
         key,
         timeout_minutes=settings.lasts_minutes,
-        nos_usd=site.rates.nos_usd,
+        rates=site.rates,
     )
 
     def connect(rental: Rental) -> OpenAIServer:

@@ -16,6 +16,7 @@ from oracle.providers.nosana.deployments import Deployment, DeploymentJob, Deplo
 from oracle.providers.nosana.market_place import MarketPlace
 from oracle.providers.nosana.markets import Listing
 from oracle.providers.nosana.serving import Blueprint
+from oracle.providers.pricing import NO_RATES, Rates, nos_usd_if_known
 from oracle.providers.rented.landlord import Rental, RentalPrice, RentalState
 
 _STATES: Final = {
@@ -44,7 +45,7 @@ class NosanaLandlord:
         api_key: str,
         *,
         timeout_minutes: int,
-        nos_usd: Decimal | None = None,
+        rates: Rates = NO_RATES,
     ) -> None:
         self._deployments = deployments
         self._api = api
@@ -52,7 +53,7 @@ class NosanaLandlord:
         self._blueprint = blueprint
         self._api_key = api_key
         self._timeout_minutes = timeout_minutes
-        self._nos_usd = nos_usd
+        self._rates = rates
         self._prices: dict[str, RentalPrice] = {}
 
     async def price(self) -> RentalPrice:
@@ -143,7 +144,8 @@ class NosanaLandlord:
         """Of the market that it runs on; None where that is not listed."""
         if market not in self._prices:
             for listed in await self._api.markets():
-                if market in (listed.address, listed.slug) and (usd := listed.usd_per_hour(self._nos_usd)) is not None:
+                usd = listed.usd_per_hour(nos_usd_if_known(self._rates))
+                if market in (listed.address, listed.slug) and usd is not None:
                     self._prices[market] = self._priced(usd)
         return self._prices.get(market)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Final
 
 from oracle.core.errors import OracleError
 from oracle.providers.nosana import markets
 from oracle.providers.nosana.api import NosanaApi
 from oracle.providers.nosana.markets import Listing, Offer, Wanted
+from oracle.providers.pricing import NO_RATES, Rates, nos_usd_if_known
 
 _FRESH_SECONDS: Final = 60.0
 _REFUSED_SECONDS: Final = 3600.0
@@ -20,19 +20,19 @@ _CANDIDATES: Final = 5
 
 
 class MarketPlace:
-    """`nos_usd` prices the markets that state no price in USD."""
+    """`rates` price the markets that state no price in USD."""
 
     def __init__(
         self,
         api: NosanaApi,
         wanted: Wanted,
         *,
-        nos_usd: Decimal | None = None,
+        rates: Rates = NO_RATES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._wanted = wanted
-        self._nos_usd = nos_usd
+        self._rates = rates
         self._clock = clock
         self._reading = asyncio.Lock()
         self._read_at: float | None = None
@@ -53,11 +53,12 @@ class MarketPlace:
     async def listings(self) -> tuple[Listing, ...]:
         """All markets with GPU, price and queue; the queue of those alone that fit otherwise."""
         listed = await self._api.markets()
-        known = markets.listings(listed, dict.fromkeys((one.address for one in listed), 0), self._wanted, self._nos_usd)
+        nos_usd = nos_usd_if_known(self._rates)
+        known = markets.listings(listed, dict.fromkeys((one.address for one in listed), 0), self._wanted, nos_usd)
         addresses = [one.address for one in known if not one.why_not]
         counts = await asyncio.gather(*(self._count(address) for address in addresses))
         queued = {address: count for address, count in zip(addresses, counts, strict=True) if count is not None}
-        return markets.listings(listed, queued, self._wanted, self._nos_usd, self._refused)
+        return markets.listings(listed, queued, self._wanted, nos_usd, self._refused)
 
     def refuse(self, address: str) -> None:
         """Leave a market alone for an hour: it does not take our money."""
@@ -65,7 +66,7 @@ class MarketPlace:
 
     async def _read(self) -> None:
         listed = await self._api.markets()
-        self._offers = markets.fitting(listed, self._wanted, self._nos_usd)[:_CANDIDATES]
+        self._offers = markets.fitting(listed, self._wanted, nos_usd_if_known(self._rates))[:_CANDIDATES]
         addresses = [offer.market.address for offer in self._offers]
         counts = await asyncio.gather(*(self._count(address) for address in addresses))
         self._queued = {address: count for address, count in zip(addresses, counts, strict=True) if count is not None}

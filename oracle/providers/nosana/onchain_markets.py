@@ -13,11 +13,11 @@ from solders.pubkey import Pubkey
 
 from oracle.core.errors import OracleError
 from oracle.core.purchase import ChainView
-from oracle.providers import errors
 from oracle.providers.nosana import markets, program
 from oracle.providers.nosana.api import NosanaApi
 from oracle.providers.nosana.markets import Listing, Market, Wanted
 from oracle.providers.nosana.program import MarketAccount
+from oracle.providers.pricing import Rates, nos_usd_if_known
 
 NETWORK_FEE: Final = Decimal("1.1")
 """Whether the Jobs program still takes its tenth on top is not known, so it is reckoned with (§5)."""
@@ -43,25 +43,24 @@ class ChainMarkets:
         api: NosanaApi,
         view: ChainView,
         wanted: Wanted,
-        nos_usd: Decimal | None,
+        rates: Rates,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._view = view
         self._wanted = wanted
-        self._nos_usd = nos_usd
+        self._rates = rates
         self._clock = clock
         self._reading = asyncio.Lock()
         self._described: tuple[float, tuple[Market, ...]] | None = None
         self._accounts: tuple[float, Mapping[str, MarketAccount]] | None = None
 
     async def best(self) -> ChainOffer:
-        """The cheapest that fits and is free enough. Raises ORC-PROVIDER-020 or 026."""
-        if self._nos_usd is None:
-            raise errors.PRICE_UNKNOWN("nos_usd is not configured")
+        """The cheapest that fits and is free enough. Raises ORC-PROVIDER-020, 026 or 080."""
+        nos_usd = self._rates.usd_per_nos()
         priced, queued, accounts = await self._now()
-        offers = markets.fitting(priced, self._wanted, self._nos_usd)
+        offers = markets.fitting(priced, self._wanted, nos_usd)
         offer = markets.choose(offers, queued, self._wanted)
         address = offer.market.address
         return ChainOffer(Pubkey.from_string(address), accounts[address].price, offer.usd_per_hour)
@@ -69,7 +68,7 @@ class ChainMarkets:
     async def listings(self) -> tuple[Listing, ...]:
         """The allowed markets with GPU, and with price and queue as they are on chain."""
         priced, queued, _ = await self._now()
-        return markets.listings(priced, queued, self._wanted, self._nos_usd)
+        return markets.listings(priced, queued, self._wanted, nos_usd_if_known(self._rates))
 
     async def _now(self) -> tuple[list[Market], dict[str, int], Mapping[str, MarketAccount]]:
         async with self._reading:

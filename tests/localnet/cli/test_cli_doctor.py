@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import settings_file
 from command import oracle, wallet_file
 from pipeline_world import World, free_port
+from price_server import KEY, price_server
 from solders.keypair import Keypair
 
 from oracle.chain.program import instructions
@@ -120,6 +122,23 @@ async def test_an_endpoint_that_is_dead_beside_one_that_lives_is_a_warning(world
     assert (status, only(found, "warning")) == (0, ["cluster"])
     assert f"{rpc[0].removeprefix('http://')} does not answer" in said(found, "cluster")
     assert "operator balance" in only(found, "ok")
+
+
+async def test_prices_are_read_and_shown_with_their_age_and_one_that_is_not_believed_is_a_warning(world: World) -> None:
+    async with price_server() as server:
+        server.says({"solana": {"usd": "150.25"}, "nosana": {"usd": 0.9}})
+        read = {"sol_usd_url": server.url, "nos_usd_url": server.url, "nos_usd": 0.3}
+        status, found = await examined(world, {"rates": read})
+        assert (status, only(found, "warning")) == (0, ["price of NOS"])
+        assert re.search(r"150\.25 USD, read \d+ s ago from 127\.0\.0\.1", said(found, "price"))
+        assert "0.3 USD as configured holds for now" in said(found, "price")
+        server.says(b"<html>", "429 Too Many Requests")
+        status, found = await examined(world, {"rates": read})
+        assert (status, only(found, "failed")) == (1, ["price of SOL"])
+        assert "ORC-PROVIDER-080" in said(found, "price")
+        assert KEY not in str(found)
+    _, found = await examined(world, {"rates": {"sol_usd": 150}})
+    assert said(found, "price").startswith("150 USD, as configured")
 
 
 async def test_a_queue_that_cannot_be_served_is_found(world: World) -> None:

@@ -22,7 +22,7 @@ from oracle.localnet.emulators.exhibits import EXHIBITS, REPOSITORY, Ground
 from oracle.localnet.emulators.openai import ScriptedOpenAI
 from oracle.localnet.emulators.server import serve
 from oracle.providers import registry
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.sources import registry as source_registry
 
 pytestmark = pytest.mark.localnet
@@ -52,7 +52,9 @@ async def test_the_settings_of_an_emulator_lead_to_it(name: str, tmp_path: Path)
                 assert (await source.fetch(parse(QUERIES[name]))).content
                 await source.close()
             else:
-                provider = registry.build(name, settings, rates=Rates(sol_usd=Decimal(100), nos_usd=Decimal("0.3")))
+                provider = registry.build(
+                    name, settings, rates=FixedRates(sol_usd=Decimal(100), nos_usd=Decimal("0.3"))
+                )
                 task = Task(REPOSITORY, (Message("user", "Is this thing on?"),), max_output_tokens=16)
                 assert (await provider.quote(task)).cost_lamports >= 0
                 assert await provider.models()

@@ -20,7 +20,7 @@ from oracle.model.pinned import SMOLLM2
 from oracle.model.server import LocalModel
 from oracle.providers import errors
 from oracle.providers.openai.batch import LIST_LAG_SECONDS, WINDOW_SECONDS, BatchCompute
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.registry import build
 
 pytestmark = pytest.mark.localnet
@@ -66,7 +66,7 @@ class World:
 
 
 def made(settings: Mapping[str, Any], clock: Clock) -> BatchCompute:
-    compute = build("batch", settings, rates=Rates(sol_usd=Decimal(100)), environ={})
+    compute = build("batch", settings, rates=FixedRates(sol_usd=Decimal(100)), environ={})
     assert isinstance(compute, BatchCompute)
     compute.__dict__.update(_now=clock, _clock=clock)
     compute.__dict__["_batches"].__dict__.update(_now=clock, _clock=clock)

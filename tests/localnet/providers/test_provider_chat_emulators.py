@@ -32,7 +32,7 @@ from oracle.providers import errors
 from oracle.providers.chat import ChatCompute
 from oracle.providers.offers import Allowance
 from oracle.providers.openai.client import OpenAIChat
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.registry import build
 
 pytestmark = pytest.mark.localnet
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.localnet
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TASK = Task(MODEL, (Message("user", "What is six times seven?"),), max_output_tokens=64, seed=7, timeout_seconds=20)
 KEY = IdempotencyKey("5f0c2f8e-2a41-4f7e-9a9f-0d3c1b2a4e5f")
-RATES = Rates(sol_usd=Decimal(100))
+RATES = FixedRates(sol_usd=Decimal(100))
 CHAT = "POST /chat/completions"
 
 

@@ -21,7 +21,7 @@ from oracle.localnet.emulators.ionet import ApiKey, IonetCloud
 from oracle.localnet.emulators.openai import Personality, ScriptedOpenAI
 from oracle.localnet.emulators.server import Running, serve
 from oracle.providers import errors
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.registry import build
 from oracle.providers.rented.compute import RentedCompute
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.localnet
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TASK = Task(MODEL, (Message("user", "What is six times seven?"),), max_output_tokens=64, seed=7, timeout_seconds=20)
-RATES = Rates(sol_usd=Decimal(100))
+RATES = FixedRates(sol_usd=Decimal(100))
 # An RTX 4090 for an hour: 0.30 USD, 0.25 % and 2 % of fees.
 HOUR_USD = Decimal("0.30675")
 SETTINGS = {"kind": "ionet_cloud", "api_key": "io-cloud-localnet", "repository": MODEL, "hardware": [12]}

@@ -20,7 +20,7 @@ from oracle.localnet.emulators.nosana.timings import Timings
 from oracle.localnet.emulators.openai import Personality, ScriptedOpenAI
 from oracle.localnet.emulators.server import Running, serve
 from oracle.providers import errors
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.registry import build
 from oracle.providers.rented.compute import RentedCompute
 
@@ -46,7 +46,7 @@ class Network:
     def provider(self, **settings: Any) -> RentedCompute:
         options = {"kind": "nosana_deployment", "api_key": "nos_localnet", "repository": MODEL, **settings}
         compute = build(
-            "gpus", {"base_url": self.running.url, **options}, rates=Rates(sol_usd=Decimal(100)), environ={}
+            "gpus", {"base_url": self.running.url, **options}, rates=FixedRates(sol_usd=Decimal(100)), environ={}
         )
         assert isinstance(compute, RentedCompute)
         compute.server._patience = replace(compute.server._patience, poll=0.01, settle=0.2)

@@ -31,7 +31,7 @@ from oracle.providers.nosana.markets import Wanted
 from oracle.providers.nosana.purchase import Purchase
 from oracle.providers.nosana.templates import built_in
 from oracle.providers.pace import Pace
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.registry import build
 
 pytestmark = pytest.mark.localnet
@@ -90,7 +90,7 @@ class Network:
             MarketPlace(api, wanted, clock=self.clock),
             LookUp(api, api_key=api_key, project=project, clock=self.clock, now=self.clock),
             Purchase(api, clock=self.clock, now=self.clock, sleep=sleep),
-            rates=Rates(sol_usd=Decimal(100)),
+            rates=FixedRates(sol_usd=Decimal(100)),
             clock=self.clock,
             now=self.clock,
             sleep=sleep,
@@ -429,7 +429,7 @@ async def test_the_real_model_answers_through_settings_alone(model: LocalModel) 
             "pinning_url": running.url,
             "gateway_url": running.url,
         }
-        compute = build("nosana", settings, rates=Rates(sol_usd=Decimal(100)), environ={})
+        compute = build("nosana", settings, rates=FixedRates(sol_usd=Decimal(100)), environ={})
         handle = await compute.submit(TASK, KEY)
         assert (await ended(compute, handle)).state is JobState.SUCCEEDED
         output = await compute.fetch(handle)

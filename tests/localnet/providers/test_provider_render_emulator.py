@@ -18,7 +18,7 @@ from oracle.localnet.emulators.render import ApiKey, Hardware, Render, Timings
 from oracle.localnet.emulators.server import Running, serve
 from oracle.model.server import LocalModel
 from oracle.providers import errors
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.registry import build
 from oracle.providers.render.compute import LIST_LAG_SECONDS, RenderCompute
 
@@ -60,7 +60,7 @@ class World:
 
 
 def made(settings: Mapping[str, Any], clock: Clock) -> RenderCompute:
-    compute = build("render", settings, rates=Rates(sol_usd=Decimal(100)), environ={})
+    compute = build("render", settings, rates=FixedRates(sol_usd=Decimal(100)), environ={})
     assert isinstance(compute, RenderCompute)
     compute.__dict__.update(_now=clock, _clock=clock)
     compute.__dict__["_api"].__dict__.update(_now=clock)

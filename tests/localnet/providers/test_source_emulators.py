@@ -18,7 +18,7 @@ from oracle.localnet.emulators.beemaps import Beemaps, MapKey
 from oracle.localnet.emulators.grass import Grass
 from oracle.localnet.emulators.helium import HOTSPOTS, WALLETS, Helium
 from oracle.localnet.emulators.server import Emulator, serve
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.sources.registry import build
 
 pytestmark = pytest.mark.localnet
@@ -41,7 +41,7 @@ async def reading(emulator: Emulator, **settings: Any) -> AsyncIterator[Source]:
         given = {"kind": kind, address: running.url + prefix, "requests_per_second": 1000, **settings}
         if key is not None:
             given.setdefault("api_key", key)
-        source = build(kind, given, rates=Rates(sol_usd=Decimal(150)))
+        source = build(kind, given, rates=FixedRates(sol_usd=Decimal(150)))
         try:
             yield source
         finally:

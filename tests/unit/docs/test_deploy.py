@@ -24,6 +24,7 @@ from oracle.config import Config
 from oracle.core.endpoints import Health
 from oracle.core.errors import CATALOGUE
 from oracle.core.lifecycle import State
+from oracle.pipeline import prices
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Context
 from oracle.pipeline.fees import Fees
@@ -62,6 +63,7 @@ async def exposed(tmp_path: Path) -> dict[str, set[str]]:
         routes={},
         slots=SlotClock(),
         fees=Fees(rpc, signer.public_key, Config().settlement, clock),
+        rates=prices.live(Config().rates, clock.monotonic),
         instance="test",
         clock=clock,
         pool=pool,

@@ -47,7 +47,7 @@ from oracle.config import parse as parse_config
 from oracle.core import lifecycle
 from oracle.core.errors import OracleError
 from oracle.core.request import Reason, RequestKey, Status
-from oracle.pipeline import follow, housekeeping, intake, settle, submit, worker
+from oracle.pipeline import follow, housekeeping, intake, prices, settle, submit, worker
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Context
 from oracle.pipeline.fees import Fees
@@ -285,6 +285,7 @@ class World:
             routes={},
             slots=self.slots,
             fees=Fees(rpc, OURS, CONFIG.settlement, self.clock),
+            rates=prices.live(CONFIG.rates, self.clock.monotonic),
             instance=f"process-{self.boots}",
             clock=self.clock,
         )

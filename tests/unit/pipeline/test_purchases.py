@@ -38,7 +38,7 @@ from oracle.core.errors import OracleError, Verdict
 from oracle.core.lifecycle import State
 from oracle.core.purchase import AccountState, AlreadyUsed, InFlight, Landed, NotBought, Order, Refused
 from oracle.core.settlement import SignatureState
-from oracle.pipeline import follow
+from oracle.pipeline import follow, prices
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells, Context
 from oracle.pipeline.errors import PURCHASE_IN_FLIGHT, PURCHASE_NOT_BOUGHT, TRANSACTION_NOT_LANDED
@@ -171,6 +171,7 @@ class Manager:
             routes={},
             slots=SlotClock(),
             fees=fees,
+            rates=prices.live(CONFIG.rates, self.clock.monotonic),
             instance="test",
             clock=self.clock,
             bells=self.bells,

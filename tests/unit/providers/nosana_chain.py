@@ -34,7 +34,7 @@ from oracle.providers.nosana.onchain import NosanaOnChain
 from oracle.providers.nosana.onchain_markets import ChainMarkets
 from oracle.providers.nosana.program import JobAccount, JobState, Program, RunAccount
 from oracle.providers.nosana.templates import built_in
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 
 NOSANA = Program()
 OWNER = Keypair.from_seed(bytes(range(32))).pubkey()
@@ -45,7 +45,7 @@ OTHER_RUN = Keypair.from_seed(bytes([7] * 32)).pubkey()
 CHEAP = Pubkey.from_string("7AtiXMSH6R1jjBxrcYjehCkkSF7zvYWte63gwEDBcGHq")
 DEAR = Pubkey.from_string("Dcwz62TisNbWuto6KJM2EGYGVKnHbdZGVGmgLASzsXy8")
 WANTED = Wanted(max_usd_per_hour=Decimal("0.5"), min_vram_gb=8, max_queued_jobs=5)
-RATES = Rates(sol_usd=Decimal(100), nos_usd=Decimal("0.28"))
+RATES = FixedRates(sol_usd=Decimal(100), nos_usd=Decimal("0.28"))
 SLOT = 1_000
 
 
@@ -140,9 +140,9 @@ class Ground:
         self.chain.put_market(DEAR, 216)
         self.chain.put_wallet()
 
-    def compute(self, *, wanted: Wanted = WANTED, rates: Rates = RATES, **terms: Any) -> NosanaOnChain:
+    def compute(self, *, wanted: Wanted = WANTED, rates: FixedRates = RATES, **terms: Any) -> NosanaOnChain:
         api = api_of(self.network)
-        markets = ChainMarkets(api, self.chain, wanted, rates.nos_usd, clock=self.clock)
+        markets = ChainMarkets(api, self.chain, wanted, rates, clock=self.clock)
         options: dict[str, Any] = {"template": built_in("vllm"), "models": (MODEL,)}
         return NosanaOnChain(
             "nosana",

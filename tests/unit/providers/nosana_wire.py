@@ -24,7 +24,7 @@ from oracle.providers.nosana.markets import Wanted
 from oracle.providers.nosana.purchase import Purchase
 from oracle.providers.nosana.templates import built_in
 from oracle.providers.pace import Pace
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 
 KEY = IdempotencyKey("5f0c2f8e-2a41-4f7e-9a9f-0d3c1b2a4e5f")
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -261,7 +261,7 @@ def compute_of(
         MarketPlace(api, wanted, clock=seconds),
         LookUp(api, api_key="nos_test_key", project=project, clock=seconds, now=seconds),
         Purchase(api, clock=seconds, now=seconds, sleep=clock.sleep),
-        rates=Rates(sol_usd=Decimal(100)),
+        rates=FixedRates(sol_usd=Decimal(100)),
         clock=seconds,
         now=seconds,
         sleep=clock.sleep,

@@ -35,7 +35,7 @@ from oracle.core.purchase import AlreadyUsed, InFlight, Landed, NotBought, Refus
 from oracle.providers import errors
 from oracle.providers.nosana.cid import cid_of, digest_of
 from oracle.providers.nosana.program import JobState as ChainState
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.registry import build, parse
 
 
@@ -64,7 +64,7 @@ async def test_a_quote_is_the_whole_time_at_the_price_of_the_chain_with_the_netw
 
 async def test_nothing_is_quoted_where_nos_has_no_price(ground: Ground) -> None:
     with pytest.raises(OracleError) as caught:
-        await ground.compute(rates=Rates(sol_usd=Decimal(100))).quote(TASK)
+        await ground.compute(rates=FixedRates(sol_usd=Decimal(100))).quote(TASK)
     refused(caught, errors.PRICE_UNKNOWN)
 
 

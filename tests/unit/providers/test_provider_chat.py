@@ -30,7 +30,7 @@ from oracle.core.compute import (
 from oracle.core.errors import OracleError, Verdict
 from oracle.providers import errors
 from oracle.providers.chat import ChatCompute, Limits
-from oracle.providers.pricing import Rates, TokenPrice, fixed
+from oracle.providers.pricing import FixedRates, TokenPrice, fixed
 
 KEY = IdempotencyKey("11111111-2222-3333-4444-555555555555")
 DONE = Completion("42", "gpt-x", "stop", input_tokens=12, output_tokens=5)
@@ -98,7 +98,7 @@ async def test_a_job_is_submitted_polled_and_fetched() -> None:
     times = iter([1000.0, 1002.0])
     price = fixed(TokenPrice(Decimal(1), Decimal(10)))
     compute = ChatCompute(
-        "example", ScriptedChat(DONE), price_of=price, rates=Rates(sol_usd=Decimal(100)), now=lambda: next(times)
+        "example", ScriptedChat(DONE), price_of=price, rates=FixedRates(sol_usd=Decimal(100)), now=lambda: next(times)
     )
     handle = await compute.submit(TASK, KEY)
     assert (await ended(compute, handle)) == JobStatus(JobState.SUCCEEDED)
@@ -354,7 +354,7 @@ async def test_memory_is_bounded_in_bytes() -> None:
 
 async def test_a_quote_counts_every_output_token_and_rounds_up() -> None:
     price = fixed(TokenPrice(Decimal(0), Decimal(3)))
-    compute = ChatCompute("example", ScriptedChat(DONE), price_of=price, rates=Rates(sol_usd=Decimal(7)))
+    compute = ChatCompute("example", ScriptedChat(DONE), price_of=price, rates=FixedRates(sol_usd=Decimal(7)))
     quote = await compute.quote(TASK)
     # 32 tokens at 3 USD a million are 0.000096 USD; at 7 USD for a SOL that is 13,714.28 lamports.
     assert (quote.cost_lamports, quote.cost) == (13_715, Money(0.000096, "USD"))
@@ -370,7 +370,7 @@ async def test_a_price_that_is_lost_afterwards_does_not_lose_the_answer() -> Non
     assert (await compute.fetch(handle)).cost is None
 
 
-PRICED = {"price_of": fixed(TokenPrice(Decimal(1), Decimal(10))), "rates": Rates(sol_usd=Decimal(100))}
+PRICED = {"price_of": fixed(TokenPrice(Decimal(1), Decimal(10))), "rates": FixedRates(sol_usd=Decimal(100))}
 
 
 async def test_a_stream_ends_with_the_output_and_what_it_cost() -> None:

@@ -18,7 +18,7 @@ from oracle.providers.chat import ChatCompute
 from oracle.providers.ionet.catalogue import read_page, read_usage
 from oracle.providers.ionet.client import IoNetChat
 from oracle.providers.offers import Allowance, Describing, Offer
-from oracle.providers.pricing import Rates, TokenPrice
+from oracle.providers.pricing import FixedRates, TokenPrice
 from oracle.providers.registry import build
 
 QWEN = Task("Qwen/Qwen3.8-27B", TASK.messages, max_output_tokens=32, seed=7)
@@ -84,7 +84,7 @@ def built(wire: Wire, **settings: Any) -> ChatCompute:
     compute = build(
         "ionet",
         {"kind": "ionet", "api_key": "io-v2-secret", **settings},
-        rates=Rates(sol_usd=Decimal(100)),
+        rates=FixedRates(sol_usd=Decimal(100)),
         transport=wire.transport,
         environ={},
     )

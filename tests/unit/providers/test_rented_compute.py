@@ -14,13 +14,13 @@ from oracle.core.compute import IdempotencyKey, JobHandle, JobState, Output, Rec
 from oracle.core.errors import OracleError
 from oracle.providers import errors
 from oracle.providers.chat import Limits
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.rented.compute import RentedCompute, RentedTerms
 from oracle.providers.rented.landlord import RentalPrice
 from oracle.providers.rented.meter import Meter
 
 KEY = IdempotencyKey("11111111-2222-3333-4444-555555555555")
-RATES = Rates(sol_usd=Decimal(100))
+RATES = FixedRates(sol_usd=Decimal(100))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from oracle.core.compute import Source
 from oracle.core.dataquery import parse
 from oracle.core.errors import OracleError, Verdict
 from oracle.providers import errors
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.sources.registry import build
 
 FEATURES = "data://beemaps/features?at=11.575,48.137&radius=100"
@@ -53,7 +53,7 @@ def built(wire: Wire, **settings: Any) -> Source:
     return build(
         "beemaps",
         {"kind": "beemaps", "api_key": "bee-secret", **settings},
-        rates=Rates(sol_usd=Decimal(100)),
+        rates=FixedRates(sol_usd=Decimal(100)),
         transport=wire.transport,
         environ={},
     )

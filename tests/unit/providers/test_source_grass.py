@@ -14,7 +14,7 @@ from provider_wire import Wire, answer
 from oracle.core.compute import Source
 from oracle.core.dataquery import compose, parse
 from oracle.core.errors import OracleError, Verdict
-from oracle.providers.pricing import Rates
+from oracle.providers.pricing import FixedRates
 from oracle.providers.sources.normal import origin_of
 from oracle.providers.sources.registry import build
 
@@ -32,7 +32,7 @@ def built(wire: Wire | None = None, **settings: Any) -> Source:
     return build(
         "grass",
         {"kind": "grass", **web, **settings},
-        rates=Rates(sol_usd=Decimal(100)),
+        rates=FixedRates(sol_usd=Decimal(100)),
         transport=wire.transport if wire else None,
         environ={},
     )
