@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Final
 
 from solders.message import MessageV0, to_bytes_versioned
@@ -40,8 +41,8 @@ MOST_COMPUTE_UNITS: Final = 1_400_000
 COMPUTE_BUDGET: Final = Pubkey.from_string("ComputeBudget111111111111111111111111111111")
 
 _VERSION_0: Final = b"\x80"
-_UNIT_LIMIT: Final = 2
-_UNIT_PRICE: Final = 3
+_UNIT_LIMIT: Final = b"\x02"
+_UNIT_PRICE: Final = b"\x03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Spend:
         return Spend(min(self.lamports, other.lamports), min(self.micro_nos, other.micro_nos))
 
     def __str__(self) -> str:
-        nos = f" and {self.micro_nos / 1e6:g} NOS" if self.micro_nos else ""
+        nos = f" and {Decimal(self.micro_nos) / 1_000_000:,f} NOS" if self.micro_nos else ""
         return f"{self.lamports:,} lamports{nos}"
 
 
@@ -140,13 +141,13 @@ def _decoded(message: bytes) -> MessageV0:
 def _lamports(transaction: MessageV0, charter: Charter) -> int:
     """Fee, priority fee and all that the instructions can move."""
     units, price, moved = MOST_COMPUTE_UNITS, 0, 0
-    seen: set[int] = set()
+    seen: set[bytes] = set()
     for each in transaction.instructions:
         program, data = transaction.account_keys[each.program_id_index], bytes(each.data)
         if program != COMPUTE_BUDGET:
             moved += _moved(program, data, charter)
             continue
-        kind = data[0] if data else -1
+        kind = data[:1]
         if kind in seen:
             raise NOT_OURS("a compute budget is set twice")
         seen.add(kind)

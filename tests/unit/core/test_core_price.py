@@ -55,6 +55,27 @@ def test_what_lies_beyond_the_bounds_is_never_believed_nor_does_it_confirm_anyth
     assert heard(Price(TERMS), 9, 9, 1_001, 0, -5) == [Verdict.OUT_OF_BOUNDS] * 5
 
 
+def test_a_bound_may_be_reached_and_what_lies_beyond_it_is_forgotten_at_once() -> None:
+    assert heard(Price(TERMS), 10) == heard(Price(TERMS), 1_000) == [Verdict.BELIEVED]
+    for odd in ("9.99", "1000.01", "NaN", "Infinity"):
+        price = Price(TERMS)
+        heard(price, 100, 200)
+        assert price.hear(Decimal(odd), 7.0) is Verdict.OUT_OF_BOUNDS
+        assert price == Price(TERMS, Decimal(100), believed_at=0.0, doubted=None)
+
+
+def test_a_reading_says_when_it_was_believed_and_how_old_it_is() -> None:
+    price = Price(TERMS)
+    assert (price.current(0.0), price.hear(Decimal(100), 7.0)) == (None, Verdict.BELIEVED)
+    assert price == Price(TERMS, Decimal(100), believed_at=7.0, doubted=None)
+    assert (price.age_seconds(19.0), price.is_old(607.0), price.is_old(607.1)) == (12.0, False, True)
+
+
+def test_up_by_a_fifth_and_down_by_a_sixth_are_one_change() -> None:
+    assert heard(Price(TERMS), 100, 120) == heard(Price(TERMS), 120, 100) == [Verdict.BELIEVED] * 2
+    assert heard(Price(TERMS), 100, 121) == heard(Price(TERMS), 121, 100) == [Verdict.BELIEVED, Verdict.DOUBTED]
+
+
 def test_a_price_serves_for_its_time_counted_from_when_it_was_believed() -> None:
     price = Price(TERMS, Decimal(100), believed_at=50.0)
     assert (price.current(650.0), price.current(650.1)) == (100, None)

@@ -164,7 +164,8 @@ def test_what_the_daemon_does_not_make_is_refused_for_its_own_reason(kind: str) 
 def test_what_is_refused_for_its_price_is_told_with_its_limit() -> None:
     dear = message(ours(b"\x02" + (100_000).to_bytes(8, "little")))
     assert (
-        refused("ORC-SIGNER-011", dear, 3) == "105,000 lamports and 3e-06 NOS, at most 100,000 lamports and 5e-05 NOS"
+        refused("ORC-SIGNER-011", dear, 3)
+        == "105,000 lamports and 0.000003 NOS, at most 100,000 lamports and 0.00005 NOS"
     )
     assert refused("ORC-SIGNER-010", message(ours()), -1) == "it is said to take less than nothing"
 
@@ -236,9 +237,11 @@ def test_spends_are_compared_kind_by_kind() -> None:
     assert not one.within(Spend(11, 1))
 
 
-def test_a_spend_names_the_tokens_only_where_there_are_any() -> None:
+def test_a_spend_names_the_tokens_only_where_there_are_any_and_then_to_the_last_millionth() -> None:
     assert str(Spend(1_234_567)) == "1,234,567 lamports"
     assert str(Spend(0, 2_500_000)) == "0 lamports and 2.5 NOS"
+    assert str(Spend(0, 10_000_000)) == "0 lamports and 10 NOS"
+    assert str(Spend(1, 1_234_567_890_123)) == "1 lamports and 1,234,567.890123 NOS"
 
 
 CAP = Spend(1_000, 500)
