@@ -1,7 +1,7 @@
 # make demo    the whole oracle on this machine: chain, program, model, emulators, daemon
 # make test    every test, from nothing
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint program lock clean
+.PHONY: help demo test test-all mutants lint program lock clean
 SHELL := /bin/bash
 
 # The first interpreter of at least 3.11 that really runs; `make PYTHON=... demo` overrides it.
@@ -35,6 +35,11 @@ test: lint
 
 test-all: lint
 	ORACLE_TEST_LENGTH=long $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 3600
+	$(MAKE) mutants
+
+# Changes the core in a thousand ways, and fails where too many of them are noticed by no test.
+mutants: $(VENV)/.installed
+	$(BIN)/python scripts/mutation_score.py
 
 # Rebuilds the program's bytecode, IDL and checksums under idl/. Nothing else ever builds them.
 program:
@@ -46,4 +51,4 @@ lock:
 	  --python-version 3.11 --all-extras --group test pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist mutants .pytest_cache .mypy_cache .ruff_cache
