@@ -1,6 +1,7 @@
 """Imports point one way: the rooms of docs/design.md, held against the source."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,3 +95,10 @@ def test_an_emulator_never_sees_the_adapter_it_stands_against() -> None:
         if any(imported == "providers" for _, imported in imports_of(path))
     ]
     assert not wrong
+
+
+def test_no_two_modules_of_the_tests_share_a_name() -> None:
+    """pytest imports them by their bare name, and refuses the second one of a name in the same worker."""
+    tests = Path(__file__).parents[1]
+    names = Counter(path.name for path in tests.rglob("*.py") if path.name not in ("conftest.py", "__init__.py"))
+    assert [name for name, count in names.items() if count > 1] == []
