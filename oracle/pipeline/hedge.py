@@ -36,8 +36,11 @@ def is_possible(context: Context, row: RequestRow) -> bool:
 async def rival(context: Context, row: RequestRow, live: Sequence[AttemptRow]) -> bool:
     """Buy one more job beside those that run, where they are slow and it may be bought. False: nothing was done.
 
-    An attempt of which nobody knows whether it runs keeps its rivals waiting: it may be a job already.
+    An attempt of which nobody knows whether it runs keeps its rivals waiting: it may be a job already. And a request
+    that has lost a purchase for good has had the job that it may cost besides.
     """
+    if row.unconfirmed_purchases:
+        return False
     request = request_of(row)
     routes = {(route.provider, route.model): route for route in candidates_of(context, request)}
     mine = [routes.get((attempt.provider, attempt.model)) for attempt in live]

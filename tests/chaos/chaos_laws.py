@@ -31,7 +31,7 @@ _ENDS: dict[type[Event], Status] = {
     RequestExpired: Status.EXPIRED,
     RequestCancelled: Status.CANCELLED,
 }
-PAID_JOBS = {"dear": 2, "leaky": 2, "gpu": 1, "listed": 1}
+PAID_JOBS = {"dear": 2, "leaky": 2, "gpu": 1, "listed": 1, "raced": 2, "doubled": 2}
 """The most jobs that a request may cost, by model: docs/reliability.md, with `max_unconfirmed_purchases = 1`."""
 MOST_ATTEMPTS = 8
 LISTING = bytes.fromhex("36aec14311298426")
@@ -127,16 +127,18 @@ def paid_jobs(oracle: Oracle, found: History, asked: Asked) -> int:
     """How many jobs the provider's own books have for a request."""
     if asked.model == "listed":
         return found.listings[oracle.operator.pubkey()]
-    if asked.model == "gpu":
+    if asked.model in ("gpu", "raced"):
         operator = str(oracle.operator.pubkey())
         keys = {
-            idempotency_key(operator, RequestKey(str(asked.address), asked.created_slot), 0, number)
+            idempotency_key(operator, RequestKey(str(asked.address), asked.created_slot), lane, number)
+            for lane in (0, 1)
             for number in range(1, MOST_ATTEMPTS)
         }
         jobs = oracle.nosana.books()["jobs"]
         return sum(str(job["idempotency_key"]).rpartition(":")[0] in keys for job in jobs)
-    if asked.model in ("dear", "leaky"):
-        sent = oracle.town.models[asked.model].requests
+    if asked.model in ("dear", "leaky", "doubled"):
+        servers = ("slow", "dear") if asked.model == "doubled" else (asked.model,)
+        sent = [body for server in servers for body in oracle.town.models[server].requests]
         return sum(body["messages"][-1]["content"] == asked.prompt for body in sent)
     return 0
 

@@ -347,6 +347,7 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
             "expected_seconds": 1,
         }
     route = {"model": "tiny", "timeout_seconds": 30}
+    hedged = {"max_parallel_jobs": 2, "hedge_after_seconds": 0.3}
     listed = [{"provider": "onchain", "model": GPU_MODEL, "timeout_seconds": 60}] if oracle.town.host_url else []
     return {
         "cluster": {"rpc": [oracle.town.node.rpc_url], "scan_interval_seconds": 2.0},
@@ -369,6 +370,15 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
             "gpu": {"routes": [{"provider": "nosana", "model": GPU_MODEL, "timeout_seconds": 60}]},
             **({"listed": {"routes": listed}} if listed else {}),
             "leaky": {"routes": [{"provider": "leaky", **route}]},
+            "raced": {
+                "routes": [{"provider": "nosana", "model": GPU_MODEL, "timeout_seconds": 60, **hedged}],
+            },
+            "doubled": {
+                "routes": [
+                    {"provider": "slow", **route, "max_attempts": 1, **hedged},
+                    {"provider": "dear", **route, **hedged},
+                ]
+            },
             "broken": {"routes": [{"provider": "broken", **route}]},
             "shaky": {"routes": [{"provider": "broken", **route}, {"provider": "free", **route}]},
             "stuck": {"routes": [{"provider": "stuck", **route}]},
@@ -385,11 +395,13 @@ async def town(
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(network.running(slot_seconds=slot_seconds, config=config))
         models = {
-            name: ScriptedOpenAI(words=4, word_seconds=0.05) for name in ("free", "dear", "leaky", "broken", "stuck")
+            name: ScriptedOpenAI(words=4, word_seconds=0.05)
+            for name in ("free", "dear", "leaky", "broken", "stuck", "slow")
         }
         models["broken"].faults.add("error", status=400, text="no such thing", count=None)
         models["leaky"].faults.add("lose_answer", count=None)
         models["stuck"].faults.add("hang", count=None)
+        models["slow"].faults.add("hang", count=None)
         gpu = ScriptedOpenAI(Personality.VLLM, words=4)
         urls = {name: (await stack.enter_async_context(serve_emulator(model))).url for name, model in models.items()}
         models["gpu"] = gpu
@@ -397,7 +409,7 @@ async def town(
         chat = {"kind": "openai", "free": True, "max_concurrent_jobs": 64}
         providers: dict[str, dict[str, Any]] = {name: {**chat, "base_url": f"{url}/v1"} for name, url in urls.items()}
         price = {"input_usd_per_million_tokens": "1.0", "output_usd_per_million_tokens": "1.0"}
-        for name in ("dear", "leaky"):
+        for name in ("dear", "leaky", "slow"):
             providers[name] |= {"free": False, "model_prices": {"tiny": price}}
         host_url = None
         if host:

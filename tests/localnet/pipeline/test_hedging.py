@@ -133,3 +133,14 @@ async def test_a_rival_is_bought_by_measured_latency_once_there_is_some(world: W
         world.model.faults.add("hang", count=None)
         row = await world.reaches(daemon, await world.submit(fee_lamports=FEE, nonce=9), State.SETTLED)
         assert told(await all_over(daemon, row.id)) == [(0, "scripted", "cancelled"), (1, "other", "succeeded")]
+
+
+async def test_a_request_that_has_lost_a_purchase_gets_no_rival(world: World, other: ScriptedOpenAI) -> None:
+    """It may have cost a second job already, and a third is one that nobody has allowed."""
+    world.model.faults.add("lose_answer")
+    world.model.faults.add("slow", seconds=1.5)
+    async with world.daemon() as daemon:
+        row = await world.reaches(daemon, await world.submit(fee_lamports=FEE), State.SETTLED)
+        tried = await all_over(daemon, row.id)
+    assert told(tried) == [(0, "scripted", "failed"), (0, "scripted", "succeeded")]
+    assert (row.unconfirmed_purchases, other.requests) == (1, [])
