@@ -290,7 +290,8 @@ class Oracle:
         try:
             return connection.execute(query).fetchall()
         except sqlite3.OperationalError as error:
-            if "no such table" in str(error):
+            # A daemon that died in its first writes leaves what only the next one, which may write, can read.
+            if "no such table" in str(error) or "readonly database" in str(error):
                 return []
             raise
         finally:

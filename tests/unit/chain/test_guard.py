@@ -16,15 +16,16 @@ from solders.signature import Signature
 from solders.system_program import TransferParams, transfer
 
 from oracle.chain.signer import KeypairSigner
+from oracle.chain.signing.errors import SIGNER_UNAVAILABLE
 from oracle.chain.signing.guard import DAY_MS, Allowance, Guard, SetAside
 from oracle.chain.signing.spent_file import SpentFile
-from oracle.core.errors import ErrorCode, OracleError
+from oracle.core.errors import OracleError
 from oracle.core.spending import Caps, Charter, Day, Spend, nothing, set_aside
 
 OURS = Pubkey.new_unique()
 CHARTER = Charter({OURS: [(b"\x01", nothing)]})
 CAPS = Caps(Spend(10_000, 100), Spend(50_000, 300))
-DOWN = ErrorCode("ORC-TEST-901", "Down", "A test.", "None.")
+DOWN = SIGNER_UNAVAILABLE
 
 
 class Wall:
