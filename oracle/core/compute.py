@@ -151,6 +151,8 @@ class Capabilities:
     stream: bool = False
     prompts_public: bool = False
     """A prompt or an output becomes readable by anyone, as on IPFS: a private request never goes there."""
+    in_process: bool = False
+    """Only the process that submitted a job knows of it: any other would take it for lost, and buy it again."""
 
 
 class Compute(Protocol):

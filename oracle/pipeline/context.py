@@ -147,6 +147,12 @@ class Context:
         """A loop has turned: a daemon that is alive but idle shows in `/livez`."""
         self.pulses[loop] = self.clock.monotonic()
 
+    def kept_until_ms(self, row: RequestRow, now_ms: int) -> int | None:
+        """Until when a row that is put off stays ours: a call that runs in this process is unknown to every other
+        daemon of our key, which would take it for lost and buy again (law 3)."""
+        is_ours = row.state is State.RUNNING and any(p.capabilities.in_process for p in self.providers.values())
+        return now_ms + self.lease_ms if is_ours else None
+
     @property
     def lease_ms(self) -> int:
         return int(self.config.daemon.lease_seconds * 1000)

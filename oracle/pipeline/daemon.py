@@ -217,6 +217,11 @@ class Daemon:
         await self.note_unconfigured_queues()
         log.info("daemon started", operator=str(context.signer.public_key), queues=len(context.queues))
         await supervise(context, loops, feeds)
+        try:
+            # Calls that ran here end with this process: who looks after them next need not wait for a lease to lapse.
+            await context.store.write(lambda c: requests.let_go(c, context.instance))
+        except OracleError as error:
+            log.warning("rows not let go", code=error.code, detail=error.detail)
         log.info("daemon stopped")
 
     async def note_unconfigured_queues(self) -> None:

@@ -195,7 +195,9 @@ def _is_overdue(context: Context, row: RequestRow, attempt: AttemptRow) -> bool:
 async def look_again(context: Context, row: RequestRow) -> None:
     now_ms = context.clock.now_ms()
     wake_at_ms = now_ms + int(context.config.daemon.poll_interval_seconds * 1000)
-    await context.store.write_together(requests.postpone_all, Postponement(row, now_ms, wake_at_ms, count=False))
+    kept_until_ms = context.kept_until_ms(row, now_ms)
+    later = Postponement(row, now_ms, wake_at_ms, count=False, kept_until_ms=kept_until_ms)
+    await context.store.write_together(requests.postpone_all, later)
 
 
 async def collect(context: Context, row: RequestRow, attempt: AttemptRow, output: Output) -> None:
@@ -308,6 +310,7 @@ async def wait_for_certainty(context: Context, row: RequestRow, attempt: Attempt
             wake_at_ms=soon_ms if has_rivals else wake_at_ms,
             code=PURCHASE_UNCONFIRMED.code,
             detail=why,
+            kept_until_ms=context.kept_until_ms(row, now_ms),
         )
 
     await context.store.write(write)

@@ -173,7 +173,9 @@ async def bought(
         await context.providers[attempt.provider].cancel(handle)
         return
     wake_at_ms = now_ms + (int(backoff_seconds(row.retries, context.clock.jitter()) * 1000) if is_repeat else 0)
-    await context.store.write_together(requests.postpone_all, Postponement(row, now_ms, wake_at_ms, count=is_repeat))
+    kept_until_ms = context.kept_until_ms(row, now_ms)
+    later = Postponement(row, now_ms, wake_at_ms, count=is_repeat, kept_until_ms=kept_until_ms)
+    await context.store.write_together(requests.postpone_all, later)
     context.bells.ring(State.RUNNING)
 
 
@@ -182,7 +184,15 @@ async def unknown(context: Context, row: RequestRow, attempt: AttemptRow, why: s
     log.warning("purchase unknown", provider=attempt.provider, attempt=attempt.number, why=why)
     await context.store.write(lambda c: attempts.unknown(c, attempt.id, now_ms, detail=why))
     await context.write(
-        lambda c: requests.postpone(c, row, now_ms=now_ms, wake_at_ms=now_ms + 1_000, count=False), State.RUNNING
+        lambda c: requests.postpone(
+            c,
+            row,
+            now_ms=now_ms,
+            wake_at_ms=now_ms + 1_000,
+            count=False,
+            kept_until_ms=context.kept_until_ms(row, now_ms),
+        ),
+        State.RUNNING,
     )
 
 
@@ -222,7 +232,10 @@ async def end_attempt(
         )
         if attempts.live(c, row.id):
             # A rival of it goes on: the request is still running.
-            requests.postpone(c, row, now_ms=now_ms, wake_at_ms=now_ms, count=False, **columns)
+            kept_until_ms = context.kept_until_ms(row, now_ms)
+            requests.postpone(
+                c, row, now_ms=now_ms, wake_at_ms=now_ms, count=False, kept_until_ms=kept_until_ms, **columns
+            )
             return
         requests.move(
             c,

@@ -103,7 +103,9 @@ async def take(context: Context, states: Sequence[State], limit: int, *, in_turn
 async def nap_seconds(context: Context, states: Sequence[State]) -> float:
     """How long nothing of these states is due, at most a second."""
     try:
-        wake_ms = await context.store.read(lambda c: requests.next_wake_ms(c, states, context.operator))
+        wake_ms = await context.store.read(
+            lambda c: requests.next_wake_ms(c, states, context.operator, context.instance)
+        )
     except OracleError:
         return LONGEST_NAP_SECONDS
     if wake_ms is None:
@@ -148,7 +150,15 @@ async def try_later(context: Context, row: RequestRow, error: OracleError, *, co
     wait = backoff_seconds(row.retries, context.clock.jitter(), told=error.retry_after_seconds)
     now_ms = context.clock.now_ms()
     log.info("will try again", code=error.code, detail=error.detail, in_seconds=round(wait, 2), state=row.state)
-    later = Postponement(row, now_ms, now_ms + int(wait * 1000), code=error.code, detail=error.detail, count=count)
+    later = Postponement(
+        row,
+        now_ms,
+        now_ms + int(wait * 1000),
+        code=error.code,
+        detail=error.detail,
+        count=count,
+        kept_until_ms=context.kept_until_ms(row, now_ms),
+    )
     await context.store.write_together(requests.postpone_all, later)
 
 

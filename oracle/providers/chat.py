@@ -90,7 +90,7 @@ class ChatCompute:
     ) -> None:
         self.name = name
         self.chat = chat
-        self.capabilities = Capabilities(recovery=recovery, cancel=True, stream=True)
+        self.capabilities = Capabilities(recovery=recovery, cancel=True, stream=True, in_process=True)
         self._price_of = price_of
         self._rates = rates
         self._limits = limits

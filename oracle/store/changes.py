@@ -62,6 +62,8 @@ class Postponement:
     code: str | None = None
     detail: Any = None
     count: bool = True
+    kept_until_ms: int | None = None
+    """Until when nobody but its holder may take it again; None where everybody may at once."""
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Integer, Select, Update, bindparam, case, func, or_, select, update
+from sqlalchemy import BigInteger, Connection, Integer, Select, Update, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from oracle.core import lifecycle
@@ -28,7 +28,7 @@ from oracle.store.sql import insert_all_new, is_among, is_one_of, update_each
 # Named one by one, for an index finds what is in a list and not what is absent from one.
 OPEN: Final = frozenset(State) - ENDED
 
-_RELEASED: Final = {"lease_owner": None, "lease_until_ms": None}
+_RELEASED: Final[Mapping[str, Any]] = {"lease_owner": None, "lease_until_ms": None}
 _GUARDED: Final = frozenset(
     {"id", "operator", "address", "created_slot", "state", "lease_owner", "lease_until_ms", "fence"}
 )
@@ -156,12 +156,21 @@ def take(
     """Lease up to `limit` due rows of an operator key, earliest deadline first. Nobody else can take them until the
     lease lapses: no other daemon of the same key, and no daemon of another key ever.
 
+    A row that its holder has put off and kept is due to that holder alone until then.
+
     `in_turn` takes those that are due longest: what is looked at again and again must not keep others from being
     looked at once.
 
     `lease_ms` must outlive the time-out of every call made under it.
     """
-    values = {"of": operator, "owner": owner, "at_ms": now_ms, "until_ms": now_ms + lease_ms, "most": limit}
+    values = {
+        "of": operator,
+        "owner": owner,
+        "keeper": _keeper(owner),
+        "at_ms": now_ms,
+        "until_ms": now_ms + lease_ms,
+        "most": limit,
+    }
     taken = [RequestRow(*row) for row in conn.execute(_take(frozenset(states), in_turn), values)]
     return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
 
@@ -175,7 +184,7 @@ def _take(states: frozenset[State], in_turn: bool) -> ReturningUpdate[Any]:
             is_one_of(t.c.state, states),
             t.c.operator == bindparam("of"),
             t.c.wake_at_ms <= now_ms,
-            or_(t.c.lease_until_ms.is_(None), t.c.lease_until_ms <= now_ms),
+            or_(t.c.lease_until_ms.is_(None), t.c.lease_until_ms <= now_ms, t.c.lease_owner == bindparam("keeper")),
         )
         .order_by(t.c.wake_at_ms if in_turn else t.c.deadline_slot, t.c.id)
         .limit(bindparam("most", type_=Integer))
@@ -249,15 +258,17 @@ def postpone(
     code: str | None = None,
     detail: Any = None,
     count: bool = True,
+    kept_until_ms: int | None = None,
     **columns: Any,
 ) -> None:
-    """Leave a held row in its state until `wake_at_ms`, write `columns`, and release it.
+    """Leave a held row in its state until `wake_at_ms`, write `columns`, and release it; to everybody, unless
+    `kept_until_ms` leaves it to its holder until then.
 
     `count` adds to `retries`. The first failure with a code is journalled, its repetitions are not.
 
     Raises ORC-STORE-016 where the row is not held.
     """
-    postpone_all(conn, [Postponement(row, now_ms, wake_at_ms, code, detail, count, columns)])
+    postpone_all(conn, [Postponement(row, now_ms, wake_at_ms, code, detail, count, kept_until_ms, columns)])
 
 
 def postpone_all(conn: Connection, postponements: Sequence[Postponement]) -> list[None]:
@@ -265,7 +276,10 @@ def postpone_all(conn: Connection, postponements: Sequence[Postponement]) -> lis
     values = []
     for this in postponements:
         retries = this.row.retries + (1 if this.count else 0)
-        written = {"retries": retries, **_last_error(this.code, this.detail), **_RELEASED, **this.columns}
+        left: Mapping[str, Any] = _RELEASED
+        if this.kept_until_ms is not None and this.row.lease_owner is not None:
+            left = {"lease_owner": _keeper(this.row.lease_owner), "lease_until_ms": this.kept_until_ms}
+        written = {"retries": retries, **_last_error(this.code, this.detail), **left, **this.columns}
         values.append(_woken(this.row, written, now_ms=this.now_ms, due_at_ms=this.wake_at_ms))
     _write_held(conn, _HELD_AND_WOKEN, [this.row for this in postponements], values)
     for this in postponements:
@@ -280,6 +294,11 @@ def postpone_all(conn: Connection, postponements: Sequence[Postponement]) -> lis
 def release(conn: Connection, row: RequestRow) -> None:
     """Give a held row back, due as before. Raises ORC-STORE-016 where it is not held."""
     _write_held(conn, _HELD, [row], [_RELEASED])
+
+
+def let_go(conn: Connection, owner: str) -> None:
+    """Leave to everybody what `owner` has kept for itself."""
+    conn.execute(update(t).where(t.c.lease_owner == _keeper(owner)).values(_RELEASED))
 
 
 def renew(conn: Connection, row: RequestRow, now_ms: int, lease_ms: int) -> RequestRow:
@@ -471,15 +490,22 @@ def open_counts_of(conn: Connection, requesters: Collection[str], operator: str)
     return {requester: found.get(requester, 0) for requester in requesters}
 
 
-def next_wake_ms(conn: Connection, states: Collection[State], operator: str) -> int | None:
-    """When the next row of these states can be taken, in the past where one can be now; None where there is none."""
-    wake_ms: int | None = conn.execute(_next_wake(frozenset(states)), {"of": operator}).scalar_one()
+def next_wake_ms(conn: Connection, states: Collection[State], operator: str, owner: str = "") -> int | None:
+    """When `owner` can take the next row of these states, in the past where it can now; None where there is none."""
+    values = {"of": operator, "keeper": _keeper(owner)}
+    wake_ms: int | None = conn.execute(_next_wake(frozenset(states)), values).scalar_one()
     return wake_ms
+
+
+def _keeper(owner: str) -> str:
+    """Who holds a row that `owner` keeps and does not work on: a lease of its own, which only `owner` may take over."""
+    return f"{owner} keeps"
 
 
 @cache
 def _next_wake(states: frozenset[State]) -> Select[Any]:
-    free_at = case((t.c.lease_until_ms > t.c.wake_at_ms, t.c.lease_until_ms), else_=t.c.wake_at_ms)
+    is_held = and_(t.c.lease_until_ms > t.c.wake_at_ms, t.c.lease_owner != bindparam("keeper"))
+    free_at = case((is_held, t.c.lease_until_ms), else_=t.c.wake_at_ms)
     return select(func.min(free_at)).where(is_one_of(t.c.state, states), t.c.operator == bindparam("of"))
 
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from chaos_laws import broken_laws
+from chaos_laws import broken_laws, history, paid_jobs
 from chaos_length import IS_LONG, chance, say, seconds
 from chaos_load import QUEUES, ask_for
 from chaos_town import Oracle, Town, town
@@ -44,6 +44,27 @@ SHORT_LEASES = (
 @pytest.fixture
 def books(url: str, server: Server) -> Books:
     return Books(server.directory, url)
+
+
+async def test_a_call_that_runs_in_one_daemon_is_not_bought_again_by_the_other(
+    tmp_path: Path, url: str, books: Books
+) -> None:
+    """A chat API knows no look-up: only the daemon that made a call can tell that it is under way."""
+    async with town(tmp_path) as place:
+        place.models["dear"].word_seconds = 0.2
+        oracle = await place.oracle("undisturbed", database={"url": url}, daemon={"concurrency": 4}, books=books)
+        for daemon in (oracle.daemon, oracle.second):
+            oracle.launch(daemon=daemon)
+        try:
+            for _ in range(12):
+                await oracle.ask("dear")
+            await oracle.at_rest()
+            found = await place.node.call(history)
+            assert {paid_jobs(oracle, found, asked) for asked in oracle.asked} == {1}
+            assert not await broken_laws(place, as_expected=True)
+        finally:
+            for daemon in (oracle.daemon, oracle.second):
+                await daemon.kill()
 
 
 async def test_what_a_killed_daemon_held_is_rescued_by_the_other(tmp_path: Path, url: str, books: Books) -> None:
@@ -173,7 +194,9 @@ async def holding(oracle: Oracle, daemon: ForkedDaemon, number: signal.Signals) 
         with contextlib.suppress(ProcessLookupError):
             daemon.send(signal.SIGSTOP)
         await asyncio.sleep(0.1)  # what the server was told before still takes effect
-        if oracle.select(f"SELECT 1 FROM requests WHERE lease_owner LIKE '%-{daemon.pid}-%'"):
+        if oracle.select(
+            f"SELECT 1 FROM requests WHERE lease_owner LIKE '%-{daemon.pid}-%' AND NOT lease_owner LIKE '% keeps'"
+        ):
             return True
         daemon.send(signal.SIGCONT)
         await oracle.ask("dear")

@@ -106,7 +106,11 @@ class RentedCompute:
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
-            recovery=Recovery.REPEAT, cancel=True, stream=True, prompts_public=terms.prompts_public
+            recovery=Recovery.REPEAT,
+            cancel=True,
+            stream=True,
+            prompts_public=terms.prompts_public,
+            in_process=True,
         )
         self.server = server
         self.landlord = landlord

@@ -354,6 +354,32 @@ async def test_the_next_wake_is_when_a_row_is_both_due_and_free(store: Store) ->
     assert await store.read(lambda c: requests.next_wake_ms(c, states, OPERATOR)) == NOW + 5
 
 
+async def test_a_row_that_is_put_off_and_kept_is_due_to_its_holder_alone_until_it_is_let_go(store: Store) -> None:
+    async def keep(row: RequestRow) -> None:
+        await store.write(
+            lambda c: requests.postpone(c, row, now_ms=NOW, wake_at_ms=NOW + 5, kept_until_ms=NOW + MINUTE)
+        )
+
+    async def wakes(owner: str) -> int | None:
+        return await store.read(lambda c: requests.next_wake_ms(c, [State.SEEN], OPERATOR, owner))
+
+    await see(store)
+    (row,) = await _take(store, "mine", NOW)
+    await keep(row)
+    assert (await wakes("mine"), await wakes("another")) == (NOW + 5, NOW + MINUTE)
+    assert not await _take(store, "another", NOW + 5)
+    (again,) = await _take(store, "mine", NOW + 5)
+    assert not await _take(store, "mine", NOW + 5)
+    with pytest.raises(OracleError) as lost:
+        await keep(row)
+    assert lost.value.error is LEASE_LOST
+    await keep(again)
+    (rescued,) = await _take(store, "another", NOW + MINUTE)
+    await store.write(lambda c: requests.postpone(c, rescued, now_ms=NOW, wake_at_ms=NOW, kept_until_ms=NOW + MINUTE))
+    await store.write(lambda c: requests.let_go(c, "another"))
+    assert len(await _take(store, "mine", NOW)) == 1
+
+
 async def _take(store: Store, owner: str, now_ms: int) -> list[RequestRow]:
     return await store.write(
         lambda c: requests.take(
