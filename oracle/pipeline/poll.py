@@ -32,7 +32,7 @@ from oracle.pipeline import hedge, inputs, submit, worker
 from oracle.pipeline.admit import request_of
 from oracle.pipeline.answer import Answer, Kept, keep_all, receipt_of
 from oracle.pipeline.context import Context
-from oracle.pipeline.errors import UNKNOWN_PROVIDER
+from oracle.pipeline.errors import UNEXPECTED, UNKNOWN_PROVIDER
 from oracle.pipeline.race import Race
 from oracle.store import attempts, requests
 from oracle.store.changes import Finish, Postponement
@@ -127,6 +127,10 @@ async def ask(context: Context, provider: Compute, jobs: Sequence[Job]) -> None:
         statuses = {}
     except OracleError as error:
         log.warning("poll failed", provider=provider.name, code=error.code, detail=error.detail, jobs=len(jobs))
+        statuses = {}
+    except Exception:
+        # Its rows would stay leased, and nobody would look at them before that has lapsed.
+        log.exception("poll failed", provider=provider.name, jobs=len(jobs))
         statuses = {}
     await asyncio.gather(
         *(
@@ -273,6 +277,9 @@ async def looked_up(provider: Compute, key: IdempotencyKey) -> Found | Absent | 
         return CannotTell(str(error))
     except TimeoutError:
         return CannotTell(f"no answer within {submit.CALL_SECONDS:g} s")
+    except Exception:
+        log.exception("look-up failed", provider=provider.name)
+        return CannotTell(str(UNEXPECTED("find")))
 
 
 async def cannot_tell(

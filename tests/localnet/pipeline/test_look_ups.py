@@ -16,7 +16,7 @@ from oracle.providers import errors
 pytestmark = pytest.mark.localnet
 
 
-@pytest.mark.parametrize("trouble", ["is refused", "does not end"])
+@pytest.mark.parametrize("trouble", ["is refused", "does not end", "breaks"])
 async def test_a_look_up_that_is_refused_or_does_not_end_cannot_tell(
     world: World, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -28,6 +28,8 @@ async def test_a_look_up_that_is_refused_or_does_not_end_cannot_tell(
         looked_up.append(trouble)
         if trouble == "is refused":
             raise errors.NOT_PERMITTED("HTTP 403")
+        if trouble == "breaks":
+            raise KeyError("a field that was always there")
         await asyncio.Event().wait()
         raise AssertionError("nobody sets it")
 
