@@ -37,6 +37,8 @@ def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Every command that does something, as `("oracle queue create", command)`, in the order of `--help`."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield f"{path} {name}", command
             yield from commands(command, f"{path} {name}")
         else:
             yield f"{path} {name}", command

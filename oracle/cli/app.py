@@ -20,6 +20,7 @@ from oracle.cli import (
     inspect,
     list_,
     localnet,
+    providers,
     queue,
     run_,
     signer,
@@ -76,6 +77,7 @@ app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)
 app.command("close")(close_.close)
 app.command("doctor")(doctor.doctor)
+app.add_typer(providers.app, name="providers")
 app.add_typer(queue.app, name="queue")
 app.add_typer(signer.app, name="signer")
 app.add_typer(config.app, name="config")

@@ -34,6 +34,18 @@ REQUEST_OPEN = ErrorCode(
     "It may yet be answered: its deadline has not passed.",
     "Wait for its deadline, and run the command again.",
 )
+PROVIDER_UNKNOWN = ErrorCode(
+    "ORC-CLI-008",
+    "No such provider",
+    "The configuration has no `[providers.NAME]` or `[sources.NAME]` section of this name.",
+    "Is it the right --config? `oracle providers` lists those that there are.",
+)
+TRIAL_UNCONFIRMED = ErrorCode(
+    "ORC-CLI-009",
+    "Not confirmed",
+    "The job would cost something, and nobody has said yes to that.",
+    "Answer y when asked, or give --yes, best with --max-lamports.",
+)
 NO_SUCH_USER = ErrorCode(
     "ORC-CLI-006",
     "No such user",

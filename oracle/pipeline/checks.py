@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
 from typing import Final
 
 import httpx
@@ -13,30 +11,16 @@ import httpx
 from oracle.chain.program import idl, selfcheck
 from oracle.config import Config
 from oracle.config.sections import ModelSettings, RouteSettings
-from oracle.core.compute import Compute, Message, Quote, Task
+from oracle.core.compute import Quote
 from oracle.core.errors import OracleError
-from oracle.core.purchase import ChainAccess
 from oracle.pipeline import cluster_checks as cluster
-from oracle.pipeline import daemon, price_checks
+from oracle.pipeline import daemon, price_checks, survey
 from oracle.pipeline import database_checks as database
-from oracle.pipeline.clock import Clock
-from oracle.pipeline.context import Bells
-from oracle.pipeline.fees import Fees
 from oracle.pipeline.findings import CheckResult, Health, failed, ok
-from oracle.providers import registry
-from oracle.providers.nosana.compute import NosanaCompute
-from oracle.providers.nosana.landlord import NosanaLandlord
-from oracle.providers.nosana.onchain import NosanaOnChain
+from oracle.pipeline.survey import Outcome, Survey
 from oracle.providers.nosana.program import MICRO_NOS
-from oracle.providers.pricing import Rates
-from oracle.providers.rented.compute import RentedCompute
-from oracle.providers.sources import registry as source_registry
-from oracle.store.engine import Store
 
-PROVIDER_SECONDS: Final = 20.0
 PROBE_SECONDS: Final = 5.0
-
-Outcome = Quote | OracleError
 
 
 async def all_of(config: Config) -> list[CheckResult]:
@@ -67,16 +51,13 @@ async def _all_of(config: Config) -> AsyncIterator[CheckResult]:
     finally:
         await pool.close()
     yield await _outputs(config)
-    outcomes: dict[RouteSettings, Outcome] = {}
-    async with AsyncExitStack() as stack:
-        rates = await stack.enter_async_context(price_checks.read_once(config))
-        for result in price_checks.checked(rates):
+    async with survey.ground(config) as ground:
+        for result in price_checks.checked(ground.rates):
             yield result
-        chain = await _chain(stack, config)
-        for name in config.providers:
-            yield await _provider(config, name, outcomes, chain, rates)
-        for name in config.sources:
-            yield await _source(config, name, rates)
+        found = await survey.everybody(ground)
+    for one in found:
+        yield _source(one) if one.is_source else _provider(config, one)
+    outcomes = {route: outcome for one in found for route, outcome in one.quotes.items()}
     for name, model in config.models.items():
         yield _model(name, model, outcomes)
     if not config.models:
@@ -107,100 +88,42 @@ async def _outputs(config: Config) -> CheckResult:
     return ok("outputs", f"no daemon answers at {base_uri}; one can listen on {host}:{port}")
 
 
-async def _chain(stack: AsyncExitStack, config: Config) -> ChainAccess | None:
-    """What providers that are paid on chain are given; None where key, database or cluster are not there."""
-    try:
-        signer = await daemon.open_signer(config.operator)
-        stack.push_async_callback(signer.close)
-        store = await Store.open(config.database.url)
-        stack.push_async_callback(store.close)
-        pool = daemon.pool_of(config)
-        stack.push_async_callback(pool.close)
-        await pool.check()
-    except OracleError:
-        return None
-    clock = Clock()
-    fees = Fees(pool.client, signer.public_key, config.settlement, clock)
-    return daemon.chain_access(
-        config, store, pool.client, signer, fees=fees, bells=Bells(), clock=clock, instance="doctor"
-    )
-
-
-async def _provider(
-    config: Config, name: str, outcomes: dict[RouteSettings, Outcome], chain: ChainAccess | None, rates: Rates
-) -> CheckResult:
+def _provider(config: Config, found: Survey) -> CheckResult:
     """Whether a provider answers, and at what price: a route that nobody can quote is never taken."""
-    label = f"provider {name}"
-    routes = [route for model in config.models.values() for route in model.routes if route.provider == name]
-    try:
-        provider = registry.build(name, config.providers[name], rates=rates, chain=chain)
-    except OracleError as error:
-        outcomes.update(dict.fromkeys(routes, error))
-        return failed(label, error)
-    try:
-        async with asyncio.timeout(PROVIDER_SECONDS):
-            models = await provider.models()
-            money = await _money(provider) + await _market(provider)
-            for route in routes:
-                outcomes[route] = await _quote(provider, route)
-    except OracleError as error:
-        return failed(label, error)
-    except TimeoutError:
-        return CheckResult(label, Health.FAILED, f"no answer in {PROVIDER_SECONDS:.0f} s", "Is its address right?")
-    finally:
-        await provider.close()
-    if missing := sorted({route.model for route in routes if models and route.model not in models}):
-        detail = f"does not list {', '.join(missing)}{money}"
+    label = f"provider {found.name}"
+    if found.error is not None:
+        return failed(label, found.error)
+    listed = {offer.model for offer in found.offers}
+    told = _money(found) + _market(found)
+    routed = {route.model for model in config.models.values() for route in model.routes if route.provider == found.name}
+    if listed and (missing := sorted(routed - listed)):
+        detail = f"does not list {', '.join(missing)}{told}"
         return CheckResult(label, Health.WARNING, detail, "Correct the route, or ask the provider.")
-    return ok(label, f"answers, lists {len(models)} models{money}")
+    return ok(label, f"answers, lists {len(listed)} models{told}")
 
 
-async def _source(config: Config, name: str, rates: Rates) -> CheckResult:
-    """Whether a data network answers and takes the key. Buys nothing."""
-    label = f"data network {name}"
-    try:
-        source = source_registry.build(name, config.sources[name], rates=rates)
-    except OracleError as error:
-        return failed(label, error)
-    try:
-        async with asyncio.timeout(PROVIDER_SECONDS):
-            return ok(label, await source.probe())
-    except OracleError as error:
-        return failed(label, error)
-    except TimeoutError:
-        return CheckResult(label, Health.FAILED, f"no answer in {PROVIDER_SECONDS:.0f} s", "Is its address right?")
-    finally:
-        await source.close()
+def _source(found: Survey) -> CheckResult:
+    """Whether a data network answers and takes the key."""
+    label = f"data network {found.name}"
+    return ok(label, found.said) if found.error is None else failed(label, found.error)
 
 
-async def _money(provider: Compute) -> str:
-    if isinstance(provider, NosanaOnChain):
-        held = await provider.holdings()
-        nos, staked = (amount / MICRO_NOS for amount in (held.micro_nos, held.staked_micro_nos))
-        return f", wallet {nos:g} NOS ({staked:g} more staked), {held.lamports / 1e9:g} SOL"
-    balance = await provider.balance()
-    return f", balance {balance.amount:g} {balance.unit}" if balance else ""
+def _money(found: Survey) -> str:
+    if found.holdings is not None:
+        nos, staked = (amount / MICRO_NOS for amount in (found.holdings.micro_nos, found.holdings.staked_micro_nos))
+        return f", wallet {nos:g} NOS ({staked:g} more staked), {found.holdings.lamports / 1e9:g} SOL"
+    return f", balance {found.balance.amount:g} {found.balance.unit}" if found.balance else ""
 
 
-async def _market(provider: Compute) -> str:
+def _market(found: Survey) -> str:
     """Of a network with markets: the one that would be used now."""
-    seller = provider.landlord if isinstance(provider, RentedCompute) else provider
-    if not isinstance(seller, NosanaCompute | NosanaOnChain | NosanaLandlord):
+    if not found.markets:
         return ""
-    listed = await seller.markets()
-    chosen = next((one for one in listed if one.is_chosen), None)
+    chosen = found.market
     if chosen is None:
-        return f", none of {len(listed)} markets fits"
+        return f", none of {len(found.markets)} markets fits"
     gpus = " or ".join(chosen.gpu_types) or "an unknown GPU"
     return f", market {chosen.slug or chosen.address}: {gpus}, {chosen.usd_per_hour:.3f} USD/h, {chosen.queued} waiting"
-
-
-async def _quote(provider: Compute, route: RouteSettings) -> Outcome:
-    task = Task(route.model, (Message("user", "Is this thing on?"),), max_output_tokens=256)
-    try:
-        return await provider.quote(task)
-    except OracleError as error:
-        return error
 
 
 def _model(name: str, model: ModelSettings, outcomes: Mapping[RouteSettings, Outcome]) -> CheckResult:

@@ -141,6 +141,37 @@ TRANSACTION_NOT_LANDED = ErrorCode(
     "It is made anew: its program refuses a second effect. If it repeats, see the fee cap in `[settlement]`.",
     Verdict.RETRY,
 )
+PROVIDER_SILENT = ErrorCode(
+    "ORC-PIPE-030",
+    "Provider does not answer in time",
+    "It was asked something that costs nothing, and has not answered within twenty seconds.",
+    "Is its address right? A service that is that slow now fails requests, too: look at its status page.",
+    Verdict.RETRY,
+)
+TRIAL_TOO_DEAR = ErrorCode(
+    "ORC-PIPE-031",
+    "The trial would cost more than allowed",
+    "The provider's quote for the job is above the limit that was given. Nothing was bought.",
+    "Raise --max-lamports, or try a cheaper model or a shorter time with --model and --timeout.",
+)
+TRIAL_ON_CHAIN = ErrorCode(
+    "ORC-PIPE-032",
+    "A trial cannot buy on chain",
+    "What is bought by transaction belongs to a request: by its row the daemon finds the purchase again.",
+    "Route a model to this provider alone, start `oracle run`, and ask with `oracle submit`.",
+)
+TRIAL_WITHOUT_MODEL = ErrorCode(
+    "ORC-PIPE-033",
+    "No model to try",
+    "No route leads to the provider, and it lists no model.",
+    "Name one with --model.",
+)
+TRIAL_NOT_FOUND = ErrorCode(
+    "ORC-PIPE-034",
+    "No such purchase",
+    "The provider has no job of the key that was given, or cannot look it up: a chat API never can.",
+    "A purchase that is proven absent has cost nothing. Leave --key out to buy a new job.",
+)
 WRONG_CLUSTER = ErrorCode(
     "ORC-PIPE-020",
     "The database belongs to another cluster",

@@ -55,3 +55,11 @@ class Describing(Protocol):
     async def offers(self) -> Sequence[Offer]: ...
 
     async def allowance(self) -> Allowance | None: ...
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A provider that knows its models from its settings, so that they say nothing of whether anybody is there."""
+
+    async def probe(self) -> None:
+        """Ask something that only the right key is answered. Buys nothing. Raises `OracleError`."""

@@ -201,6 +201,9 @@ class NosanaCompute:
         """The models. They have no price of their own: a job pays for time."""
         return tuple(Offer(model) for model in self._terms.models)
 
+    async def probe(self) -> None:
+        await self._api.credits()
+
     async def allowance(self) -> Allowance:
         credits = await self._api.credits()
         used = credits.settled_usd + credits.reserved_usd

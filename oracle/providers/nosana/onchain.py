@@ -190,6 +190,9 @@ class NosanaOnChain:
         """What the operator's wallet holds, for a person to look at."""
         return await onchain_funds.holdings(self._view, self._program, self._buyer.payer)
 
+    async def probe(self) -> None:
+        await self.holdings()
+
     async def models(self) -> Sequence[str]:
         return self._terms.models
 

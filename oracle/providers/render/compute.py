@@ -157,6 +157,9 @@ class RenderCompute:
         """Not known: the ledger's rows are documented nowhere (§3)."""
         return None
 
+    async def probe(self) -> None:
+        await self._api.jobs(1)
+
     async def models(self) -> Sequence[str]:
         return self._terms.models
 

@@ -9,10 +9,10 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from oracle.core.compute import Capabilities, Completion, Embeddings, Piece, Quote, Recovery, Task
+from oracle.core.compute import Capabilities, Completion, Embeddings, Money, Output, Piece, Quote, Recovery, Task
 from oracle.providers import errors
 from oracle.providers.chat import ChatCompute, Limits
-from oracle.providers.pricing import NO_RATES, Rates, usd_quote
+from oracle.providers.pricing import NO_RATES, Rates, usd_quote, usd_to_lamports
 from oracle.providers.rented.boot import Patience
 from oracle.providers.rented.landlord import Landlord
 from oracle.providers.rented.server import Held, RentedServer
@@ -130,6 +130,24 @@ class RentedCompute:
         self.submit, self.answer, self.stream, self.embed = calls.submit, calls.answer, calls.stream, calls.embed
         self.models, self.balance, self.close = calls.models, calls.balance, calls.close
         self.tend = server.tend
+
+    async def probe(self) -> None:
+        await self.server.live()
+
+    async def quote_alone(self, task: Task) -> Quote:
+        """A server that is rented for this one answer, and given back after it."""
+        terms, patience = self._terms, self._patience
+        quote = await self.quote(task)
+        usd = (await self.server.price()).cost_usd(patience.expected_boot + terms.expected_seconds)
+        alone = usd_quote(usd, self._rates, quote.expected_seconds)
+        return replace(alone, starting_seconds=quote.starting_seconds)
+
+    def billed_alone(self, output: Output) -> Output:
+        """Where the server was rented for this one answer: with all that it has cost, instead of a share."""
+        usd = self.server.own_cost_usd
+        if usd is None:
+            return output
+        return replace(output, cost=Money(float(usd), "USD"), cost_lamports=usd_to_lamports(usd, self._rates))
 
     async def quote(self, task: Task) -> Quote:
         """A share of what renting costs before and after all answers, and the time of this one."""

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 import structlog
@@ -112,6 +113,17 @@ class RentedServer:
         finally:
             self._users -= 1
             self._idle_since = self._clock()
+
+    @property
+    def own_cost_usd(self) -> Decimal | None:
+        """Of the server that this process has rented, were it given back now; None where it has none, or no price."""
+        if not self._is_mine or self._meter is None or self._meter.price is None:
+            return None
+        return self._meter.cost_usd(self._now())
+
+    async def live(self) -> Sequence[Rental]:
+        """Every server of ours that may cost something now, as the landlord lists them."""
+        return await self._live()
 
     async def tend(self) -> None:
         """Until cancelled: take up what an earlier process left, end strays, give back what is idle."""

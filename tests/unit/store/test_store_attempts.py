@@ -8,10 +8,11 @@ import pytest
 from store_world import MINUTE, NOW, OTHER_OWNER, held, now, see, take
 
 from oracle.core.errors import OracleError
-from oracle.store import attempts, ledger
+from oracle.store import attempts, experience, ledger
 from oracle.store.attempts import AttemptRow
 from oracle.store.engine import Store
 from oracle.store.errors import ATTEMPT_EXISTS, LEASE_LOST, ROW_MISSING
+from oracle.store.experience import Experience
 from oracle.store.requests import RequestRow
 from oracle.store.schema import AttemptState
 
@@ -207,6 +208,20 @@ async def test_durations_are_those_of_successful_jobs_newest_first(store: Store)
     assert await store.read(lambda c: attempts.durations(c, "nosana", "llama-3", 10)) == [2.5, 1.5]
     assert await store.read(lambda c: attempts.durations(c, "nosana", "llama-3", 1)) == [2.5]
     assert await store.read(lambda c: attempts.durations(c, "nosana", "another", 10)) == []
+
+
+async def test_experience_is_of_the_newest_jobs_that_were_not_called_off(store: Store) -> None:
+    row = await held(store)
+    for seconds, state in ((1.5, "succeeded"), (9.0, "failed"), (2.5, "succeeded"), (3.5, "cancelled")):
+        attempt = await intend(store, row)
+        end_ms = NOW + int(seconds * 1000)
+        await store.write(
+            lambda c, a=attempt, s=state, e=end_ms: attempts.finish(c, a.id, s, cost_lamports=1, now_ms=e)  # type: ignore[misc]
+        )
+    await intend(store, row)
+    assert await store.read(experience.of_all) == {"nosana": (Experience("llama-3", 3, (2.5, 1.5)),)}
+    (newest,) = (await store.read(lambda c: experience.of_all(c, newest=2)))["nosana"]
+    assert (newest.jobs, newest.seconds, newest.success_rate) == (2, (2.5,), 0.5)
 
 
 async def test_a_fee_is_booked_once_whoever_repeats_it(store: Store, other: Store) -> None:
