@@ -21,7 +21,7 @@ from oracle.core.purchase import ChainAccess
 from oracle.pipeline import daemon, price_checks
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells
-from oracle.pipeline.errors import PROVIDER_SILENT
+from oracle.pipeline.errors import PROVIDER_SILENT, UNEXPECTED
 from oracle.pipeline.fees import Fees
 from oracle.providers import errors, registry
 from oracle.providers.nosana.compute import NosanaCompute
@@ -33,7 +33,7 @@ from oracle.providers.offers import Allowance, Describing, Offer, Probing
 from oracle.providers.price_feed import LiveRates
 from oracle.providers.rented.compute import RentedCompute
 from oracle.providers.rented.landlord import Rental
-from oracle.providers.settings import OpenAISettings, RemoteSettings, RenderSettings
+from oracle.providers.settings import NosanaOnChainSettings, OpenAISettings, RemoteSettings, RenderSettings
 from oracle.providers.sources import registry as source_registry
 from oracle.store import experience
 from oracle.store.engine import Store
@@ -97,7 +97,9 @@ class Ground:
 
     config: Config
     rates: LiveRates
-    chain: ChainAccess | None
+    chain: ChainAccess | OracleError | None
+    """None where nobody is paid on chain; an error is why nobody can be."""
+
     store: Store | None
     experience: Mapping[str, tuple[Experience, ...]]
     paused: Mapping[str, str] | None
@@ -107,10 +109,11 @@ class Ground:
 @asynccontextmanager
 async def ground(config: Config) -> AsyncIterator[Ground]:
     async with AsyncExitStack() as stack:
-        store = await _store(stack, config)
-        known = {} if store is None else await store.read(experience.of_all)
+        opened = await _store(stack, config)
+        store = opened if isinstance(opened, Store) else None
+        known = await _experience(store)
         rates = await stack.enter_async_context(price_checks.read_once(config))
-        yield Ground(config, rates, await _chain(stack, config, store), store, known, await _paused(config))
+        yield Ground(config, rates, await _chain(stack, config, opened), store, known, await _paused(config))
 
 
 async def everybody(ground: Ground) -> list[Survey]:
@@ -129,7 +132,10 @@ async def of_provider(ground: Ground, name: str) -> Survey:
     )
     routes = [route for model in config.models.values() for route in model.routes if route.provider == name]
     try:
-        provider = registry.build(name, settings, rates=ground.rates, chain=ground.chain)
+        if isinstance(settings, NosanaOnChainSettings) and isinstance(ground.chain, OracleError):
+            raise ground.chain
+        chain = None if isinstance(ground.chain, OracleError) else ground.chain
+        provider = registry.build(name, settings, rates=ground.rates, chain=chain)
     except OracleError as error:
         return replace(blank, error=error, quotes=dict.fromkeys(routes, error))
     try:
@@ -229,6 +235,9 @@ async def _asked(name: str, question: Callable[[], Awaitable[T]]) -> T | OracleE
         return error
     except TimeoutError:
         return PROVIDER_SILENT(f"{name}: nothing in {SECONDS:.0f} s")
+    except Exception as error:
+        # A mistake of ours about one provider must not hide the others.
+        return UNEXPECTED(f"{name}: {type(error).__name__}")
 
 
 def _or(default: Any, found: Any) -> Any:
@@ -246,27 +255,36 @@ def _has(settings: object, option: str) -> bool:
     return any(getattr(settings, option + how, None) is not None for how in ("", "_file", "_env"))
 
 
-async def _store(stack: AsyncExitStack, config: Config) -> Store | None:
+async def _store(stack: AsyncExitStack, config: Config) -> Store | OracleError:
     try:
         store = await Store.open(config.database.url)
-    except OracleError:
-        return None
+    except OracleError as error:
+        return error
     stack.push_async_callback(store.close)
     return store
 
 
-async def _chain(stack: AsyncExitStack, config: Config, store: Store | None) -> ChainAccess | None:
-    """What providers that are paid on chain are given; None where key, database or cluster are not there."""
-    if store is None or not registry.nosana_clusters(config.providers.values()):
+async def _experience(store: Store | None) -> Mapping[str, tuple[Experience, ...]]:
+    try:
+        return {} if store is None else await store.read(experience.of_all)
+    except OracleError:
+        return {}
+
+
+async def _chain(stack: AsyncExitStack, config: Config, store: Store | OracleError) -> ChainAccess | OracleError | None:
+    """What providers that are paid on chain are given: it takes a database, a key and a cluster."""
+    if not registry.nosana_clusters(config.providers.values()):
         return None
+    if isinstance(store, OracleError):
+        return store
     try:
         signer = await daemon.open_signer(config.operator)
         stack.push_async_callback(signer.close)
         pool = daemon.pool_of(config)
         stack.push_async_callback(pool.close)
         await pool.check()
-    except OracleError:
-        return None
+    except OracleError as error:
+        return error
     clock = Clock()
     fees = Fees(pool.client, signer.public_key, config.settlement, clock)
     return daemon.chain_access(

@@ -67,7 +67,7 @@ MODEL_UNAVAILABLE = ErrorCode(
     "ORC-PROVIDER-010",
     "Model not available",
     "The provider does not offer this model, no longer offers it, or not to this key.",
-    "Ask `oracle doctor` which models the provider offers, and correct the route.",
+    "`oracle providers show NAME` lists what the provider offers; correct the route.",
 )
 REQUEST_REFUSED = ErrorCode(
     "ORC-PROVIDER-011",

@@ -99,6 +99,15 @@ async def test_one_provider_is_shown_in_full_with_the_markets_and_the_chosen_one
     assert (unknown.status, unknown.refusal) == (1, "ORC-CLI-008")
 
 
+async def test_who_is_paid_on_chain_says_what_is_missing_for_that(stand: Stand) -> None:
+    nosana = stand.settings["providers"]["nosana"]
+    onchain = {name: nosana[name] for name in ("base_url", "pinning_url", "gateway_url", "pinata_jwt")}
+    stand.settings["providers"] = {"chain": onchain | {"kind": "nosana_onchain"}}
+    assert (await stand.rows())["chain"]["error"]["code"].startswith("ORC-STORE-")
+    await stand.create_database()
+    assert (await stand.rows())["chain"]["error"]["code"].startswith("ORC-SIGNER-")
+
+
 async def test_doctor_asks_a_provider_of_rented_servers_for_more_than_its_settings(stand: Stand) -> None:
     stand.provider("ionet-cloud", api_key=WRONG_KEY)
     ran = await oracle("doctor", "-c", stand.write(), "--json")

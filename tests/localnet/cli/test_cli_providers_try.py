@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from provider_stand import Stand, open_stand
 
+from oracle.pipeline import trial
+
 pytestmark = pytest.mark.localnet
 
 NETWORKS = ("nosana", "ionet", "ionet-cloud", "render", "openai")
@@ -74,7 +76,10 @@ async def test_a_trial_counts_in_the_budgets_and_keeps_within_them(stand: Stand)
     assert await stand.booked() == []
 
 
-async def test_a_purchase_whose_answer_is_lost_is_looked_up_and_never_made_again(stand: Stand) -> None:
+async def test_a_purchase_whose_answer_is_lost_is_looked_up_and_never_made_again(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "LOOK_SECONDS", 0.1)
     stand.provider("render", look_seconds=0.1)
     stand.emulators["render"].faults.add("lose_answer", on="POST *jobs")
     ran = await stand.run("try", "render", "--yes", "--json")
