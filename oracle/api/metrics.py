@@ -27,8 +27,11 @@ async def render(context: Context) -> tuple[bytes, str]:
     counts, sums = await context.store.read(read)
     routes = {(route.provider, route.model) for model in context.routes.values() for route in model.routes}
     seconds = {route: await choice.measured(context, *route) for route in sorted(routes)}
+    settling = await choice.measured_settling(context)
     registry = CollectorRegistry()
-    registry.register(_Collected([*_families(context, counts, sums), *_of_providers(context, seconds)]))
+    registry.register(
+        _Collected([*_families(context, counts, sums), *_of_providers(context, seconds), *_settling(settling)])
+    )
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
@@ -76,6 +79,18 @@ def _of_providers(context: Context, seconds: Mapping[tuple[str, str], Sequence[f
                 took.add_metric([provider, model, str(share)], value)
     yield took
     yield from _prices(context.rates)
+
+
+def _settling(seconds: Sequence[float]) -> Iterator[Metric]:
+    took = GaugeMetricFamily(
+        "oracle_settling_seconds",
+        "Seconds from the answer to the landed settlement, of the newest hundred of the last hour, from five on.",
+        labels=["quantile"],
+    )
+    for share in (0.5, 0.95):
+        if (value := percentile(seconds, share)) is not None:
+            took.add_metric([str(share)], value)
+    yield took
 
 
 def _prices(rates: LiveRates) -> Iterator[Metric]:

@@ -21,6 +21,7 @@ from oracle.store.rows import AttemptRow, RequestRow
 MEASURED_JOBS = 100
 FEWEST_JOBS = 5
 """A percentile of fewer would be one of chance."""
+REMEMBERED_MS = 3_600_000
 
 
 async def viable(
@@ -44,7 +45,7 @@ async def viable(
         raise paused(context, left)
     left = open_to_us
     quotes = await affordable(context, request, left, task, also_lamports=also_lamports)
-    seconds = await latencies(context, left)
+    seconds, settling = await latencies(context, left), await settling_seconds(context)
     strategy = context.routes.get(request.body.model, ModelRoutes(())).strategy
     found: list[tuple[Route, Quote]] = []
     too_late: OracleError | None = None
@@ -53,7 +54,7 @@ async def viable(
     for route in sorted(ranked(left, strategy, quotes, seconds), key=lambda r: moves[r.provider, r.model]):
         quote = quotes[route]
         least = max(quote.starting_seconds, quote.promised_seconds or 0.0)
-        expected = max(seconds.get(route, quote.expected_seconds or 0.0), least)
+        expected = max(seconds.get(route, quote.expected_seconds or 0.0), least) + settling
         try:
             policy.check_deadline(
                 row.deadline_slot, context.slot(), context.terms().deadline_margin_slots + context.slots.slots(expected)
@@ -121,6 +122,32 @@ async def latencies(context: Context, routes: Sequence[Route]) -> dict[Route, fl
         if (p95 := percentile(seconds, 0.95)) is not None:
             found[route] = p95
     return found
+
+
+async def settling_seconds(context: Context) -> float:
+    """How long an answer takes to land on chain: the flush window, and what was measured where that is longer.
+
+    A window longer than the margin is no promise to be that late: it counts once it has been measured.
+    """
+    known = percentile(await measured_settling(context), 0.95)
+    config = context.config
+    window = min(config.settlement.flush_window_seconds, config.policy.deadline_margin_seconds)
+    return max(known or 0.0, window)
+
+
+async def measured_settling(context: Context) -> Sequence[float]:
+    """Seconds from the answer to the landed settlement; none where they are too few to judge by.
+
+    Only of the last hour: a cluster that stood still must not keep us from ever finding out that it moves again.
+    """
+    routes = {(route.provider, route.model) for model in context.routes.values() for route in model.routes}
+    since_ms = context.clock.now_ms() - REMEMBERED_MS
+
+    async def look() -> Sequence[float]:
+        seconds = await context.store.read(lambda c: attempts.settling(c, sorted(routes), since_ms, MEASURED_JOBS))
+        return seconds if len(seconds) >= FEWEST_JOBS else ()
+
+    return await context.latencies.get("settling", look)
 
 
 async def measured(context: Context, provider: str, model: str) -> Sequence[float]:

@@ -6,11 +6,12 @@ written whoever holds the request now: a job id that nobody recorded is money th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, Text, Update, bindparam, case, func, select, update
 
+from oracle.core.lifecycle import State
 from oracle.store import ledger as booking
 from oracle.store import requests
 from oracle.store.changes import Finish, Purchase, Started
@@ -19,6 +20,7 @@ from oracle.store.rows import AttemptRow as AttemptRow
 from oracle.store.rows import RequestRow
 from oracle.store.schema import LIVE_ATTEMPT, AttemptState, LedgerKind, ledger
 from oracle.store.schema import attempts as t
+from oracle.store.schema import requests as request_table
 from oracle.store.sql import append, insert_all_new, is_among, is_one_of, update_each
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
@@ -265,6 +267,33 @@ def durations(conn: Connection, provider: str, model: str, limit: int = 100) -> 
         .limit(limit)
     )
     return [milliseconds / 1000 for milliseconds in conn.execute(query).scalars()]
+
+
+def settling(conn: Connection, routes: Iterable[tuple[str, str]], since_ms: int, limit: int = 100) -> list[float]:
+    """Seconds from the answer to the landed settlement, of the newest answers since then on these routes.
+
+    Looks at ten answers for each that it returns at most, however many wait to be settled.
+    """
+    found: list[tuple[int, int]] = []
+    for provider, model in routes:
+        newest = (
+            select(t.c.request_id, t.c.ended_at_ms)
+            .where(
+                t.c.provider == provider,
+                t.c.model == model,
+                t.c.state == AttemptState.SUCCEEDED,
+                t.c.ended_at_ms >= since_ms,
+            )
+            .order_by(t.c.ended_at_ms.desc())
+            .limit(10 * limit)
+            .subquery()
+        )
+        landed = select(newest.c.ended_at_ms, request_table.c.state_since_ms).join(
+            request_table, request_table.c.id == newest.c.request_id
+        )
+        rows = conn.execute(landed.where(request_table.c.state == State.SETTLED))
+        found += [(row.ended_at_ms, row.state_since_ms) for row in rows]
+    return [max(0, landed - ended) / 1000 for ended, landed in sorted(found, reverse=True)[:limit]]
 
 
 def _write(conn: Connection, statement: Update, attempt_id: int, **values: Any) -> AttemptRow:

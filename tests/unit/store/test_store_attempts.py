@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import update
 from store_world import MINUTE, NOW, OTHER_OWNER, held, now, see, take
 
 from oracle.core.errors import OracleError
-from oracle.store import attempts, experience, ledger
+from oracle.core.lifecycle import State
+from oracle.store import attempts, experience, ledger, schema
 from oracle.store.attempts import AttemptRow
 from oracle.store.engine import Store
 from oracle.store.errors import ATTEMPT_EXISTS, LEASE_LOST, ROW_MISSING
@@ -222,6 +224,26 @@ async def test_experience_is_of_the_newest_jobs_that_were_not_called_off(store: 
     assert await store.read(experience.of_all) == {"nosana": (Experience("llama-3", 3, (2.5, 1.5)),)}
     (newest,) = (await store.read(lambda c: experience.of_all(c, newest=2)))["nosana"]
     assert (newest.jobs, newest.seconds, newest.success_rate) == (2, (2.5,), 0.5)
+
+
+async def test_settling_is_measured_from_the_answer_to_the_landed_settlement_newest_first(store: Store) -> None:
+    route = [("nosana", "llama-3")]
+    for number, (answered, landed, state) in enumerate(
+        ((1.0, 3.5, "settled"), (2.0, 3.0, "settled"), (3.0, 9.0, "running"), (-9.0, 9.0, "settled"))
+    ):
+        row = await held(store, address=f"request-{number}")
+        attempt = await intend(store, row, idempotency_key=f"key-{number}")
+        ended_ms, landed_ms = NOW + int(answered * 1000), NOW + int(landed * 1000)
+        await store.write(
+            lambda c, a=attempt, e=ended_ms: attempts.finish(c, a.id, "succeeded", cost_lamports=1, now_ms=e)  # type: ignore[misc]
+        )
+        moved = update(schema.requests).where(schema.requests.c.id == row.id)
+        await store.write(
+            lambda c, m=moved, s=state, at=landed_ms: c.execute(m.values(state=State(s), state_since_ms=at))  # type: ignore[misc]
+        )
+    assert await store.read(lambda c: attempts.settling(c, route, NOW)) == [1.0, 2.5]
+    assert await store.read(lambda c: attempts.settling(c, route, NOW, 1)) == [1.0]
+    assert await store.read(lambda c: attempts.settling(c, [("nosana", "another")], NOW)) == []
 
 
 async def test_a_fee_is_booked_once_whoever_repeats_it(store: Store, other: Store) -> None:
