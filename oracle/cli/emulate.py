@@ -41,8 +41,8 @@ def emulate(
 ) -> None:
     """Run one provider's emulator until Ctrl-C, and print the configuration that leads to it.
 
-    It speaks the provider's wire protocol, checks keys, charges, refuses what the provider refuses, really runs the
-    jobs, and misbehaves on demand.
+    It speaks the provider's wire protocol, checks keys, charges, refuses what the provider refuses, and misbehaves on
+    demand. Jobs of compute networks really run, on a language model; only the answers of openai are scripted.
     """
     # Imported here: a daemon in production loads no emulator.
     from oracle.cli.emulate_run import run_emulator

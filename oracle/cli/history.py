@@ -48,6 +48,7 @@ def _gather(c: Connection, address: str) -> dict[str, Any]:
             for intent in intents
         ],
         "ledger": [asdict(entry) for entry in ledger.of(c, row.id)],
+        "transaction_fees": [asdict(fee) for fee in ledger.transaction_fees(c, row.id)],
         "journal": [asdict(line) for line in journal.of(c, row.id)],
         "on_chain": Status(row.chain_status).name.lower(),
         "reject_reason": _reason(row),
@@ -103,7 +104,14 @@ def show(found: dict[str, Any]) -> None:
             for g in s["signatures"] or [{"signature": "-", "state": "-"}]
         ],
     )
-    _section("Money", ("kind", "lamports"), [(entry["kind"], f"{entry['lamports']:,}") for entry in found["ledger"]])
+    _section(
+        "Money",
+        ("kind", "lamports"),
+        [
+            *((entry["kind"], f"{entry['lamports']:,}") for entry in found["ledger"]),
+            *((_shared(fee["settlements"]), f"{fee['lamports']:,}") for fee in found["transaction_fees"]),
+        ],
+    )
     _section(
         "Journal",
         ("when (UTC)", "slot", "event", "to", "code", "detail"),
@@ -117,6 +125,10 @@ def show(found: dict[str, Any]) -> None:
         facts(
             "Last error", {code: CATALOGUE[code].title, "why": CATALOGUE[code].cause, "remedy": CATALOGUE[code].remedy}
         )
+
+
+def _shared(count: int) -> str:
+    return "tx_fee" if count == 1 else f"tx_fee, of {count} settlements together"
 
 
 def _section(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

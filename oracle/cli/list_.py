@@ -19,10 +19,10 @@ def list_requests(
     config: ConfigOption = CONFIG,
     state: Annotated[list[State] | None, typer.Option("--state", "-s", help="Only these states.")] = None,
     requester: Annotated[str | None, typer.Option(help="Only of this requester.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.", min=1, max=10_000)] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, last seen first.", min=1, max=10_000)] = 50,
     json: JsonOption = False,
 ) -> None:
-    """List requests, newest first. Reads the database; the daemon may run meanwhile."""
+    """List requests, last seen first. Reads the database; the daemon may run meanwhile."""
     rows = asyncio.run(_read(configuration(config).database.url, state, requester, limit))
     if json:
         print_json([summary(row) for row in rows])

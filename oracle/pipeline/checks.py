@@ -99,7 +99,7 @@ def _provider(config: Config, found: Survey) -> CheckResult:
     if listed and (missing := sorted(routed - listed)):
         detail = f"does not list {', '.join(missing)}{told}"
         return CheckResult(label, Health.WARNING, detail, "Correct the route, or ask the provider.")
-    return ok(label, f"answers, lists {len(listed)} models{told}")
+    return ok(label, f"answers, lists {len(listed)} {'model' if len(listed) == 1 else 'models'}{told}")
 
 
 def _source(found: Survey) -> CheckResult:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, func, select, update
 
 from oracle.store import spending
 from oracle.store.rows import LedgerRow as LedgerRow
-from oracle.store.schema import LedgerKind, ledger
+from oracle.store.schema import LedgerKind, ledger, settlements, signature_members
 from oracle.store.sql import insert_new
 
 
@@ -77,3 +79,29 @@ def of(conn: Connection, request_id: int) -> list[LedgerRow]:
     """Every booking of a request, oldest first."""
     query = select(ledger).where(ledger.c.request_id == request_id).order_by(ledger.c.id)
     return [LedgerRow(*row) for row in conn.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFee:
+    """What a transaction cost, and how many settlements it carried."""
+
+    lamports: int
+    settlements: int
+
+
+def transaction_fees(conn: Connection, request_id: int) -> list[SharedFee]:
+    """The fees of the transactions that a request was settled with, oldest first. They are booked by signature, since
+    a transaction may carry the settlements of several requests."""
+    ours = (
+        select(signature_members.c.signature_id)
+        .join(settlements, settlements.c.id == signature_members.c.settlement_id)
+        .where(settlements.c.request_id == request_id)
+    )
+    query = (
+        select(ledger.c.lamports, func.count(signature_members.c.settlement_id))
+        .join(signature_members, signature_members.c.signature_id == ledger.c.signature_id)
+        .where(ledger.c.kind == LedgerKind.TX_FEE, ledger.c.signature_id.in_(ours))
+        .group_by(ledger.c.id, ledger.c.lamports)
+        .order_by(ledger.c.id)
+    )
+    return [SharedFee(lamports, count) for lamports, count in conn.execute(query)]

@@ -434,7 +434,7 @@ def listing(
     limit: int = 100,
     before_id: int | None = None,
 ) -> list[RequestRow]:
-    """Newest first; `before_id` is the last id of the page before."""
+    """Last seen first; `before_id` is the last id of the page before."""
     query = select(t).order_by(t.c.id.desc()).limit(limit)
     if states is not None:
         query = query.where(t.c.state.in_(states))

@@ -15,8 +15,9 @@ from oracle.core.settlement import SignatureState
 from oracle.store import attempts, ledger, settlements
 from oracle.store.engine import Store
 from oracle.store.errors import LEASE_LOST, ROW_MISSING, SETTLEMENT_EXISTS, SIGNATURE_OPEN
+from oracle.store.ledger import SharedFee
 from oracle.store.requests import RequestRow
-from oracle.store.schema import SettlementKind, SettlementState
+from oracle.store.schema import LedgerKind, SettlementKind, SettlementState
 from oracle.store.settlements import SettlementRow, SignatureRow
 
 _numbers = itertools.count()
@@ -98,6 +99,19 @@ async def test_a_signature_is_written_with_its_bytes_and_its_members_in_order(st
     members = await store.read(lambda c: settlements.members(c, signature.id))
     assert [member.id for member in members] == [settlement.id for settlement in reversed(taken)]
     assert {(member.state, member.lease_owner) for member in members} == {(SettlementState.SENT, None)}
+
+
+async def test_a_request_is_told_what_its_transactions_cost_and_with_how_many_it_shared_them(store: Store) -> None:
+    first, second = await take_new(store, "a", "b")
+    shared = await sign(store, [first, second])
+    (alone,) = await take_new(store, "c")
+    other = await sign(store, [alone])
+    for signature, lamports in ((shared, -5_200), (other, -5_100)):
+        await store.write(
+            lambda c, s=signature, n=lamports: ledger.book(c, LedgerKind.TX_FEE, n, now_ms=NOW, signature_id=s.id)
+        )
+    for settlement, fee in (first, SharedFee(-5_200, 2)), (second, SharedFee(-5_200, 2)), (alone, SharedFee(-5_100, 1)):
+        assert await store.read(lambda c, s=settlement: ledger.transaction_fees(c, s.request_id)) == [fee]
 
 
 async def test_a_stopped_holder_cannot_sign_what_another_has_taken(store: Store, other: Store) -> None:
