@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from oracle.config import Config
 from oracle.core.compute import (
     Absent,
+    CannotTell,
     Compute,
     Found,
     IdempotencyKey,
@@ -30,7 +31,9 @@ from oracle.core.errors import OracleError, Verdict
 from oracle.core.policy import JOB_FAILED, JOB_TIMED_OUT, PURCHASE_ABSENT, PURCHASE_UNCONFIRMED
 from oracle.pipeline.budget import budgets_of
 from oracle.pipeline.errors import TRIAL_NOT_FOUND, TRIAL_TOO_DEAR
+from oracle.pipeline.poll import looked_up
 from oracle.pipeline.submit import CALL_SECONDS
+from oracle.providers import errors
 from oracle.providers.rented.compute import RentedCompute
 from oracle.store import ledger, trials
 from oracle.store.engine import Store
@@ -43,6 +46,7 @@ MOST_FETCHES: Final = 5
 MOST_PURCHASES: Final = 3
 """Of the same purchase, where repeating it costs nothing."""
 
+T = TypeVar("T")
 Tell = Callable[[str, str], None]
 """What has happened, in a word, and what there is to say of it."""
 
@@ -142,15 +146,12 @@ class Trial:
     async def _bought(self) -> JobHandle:
         for turn in range(MOST_PURCHASES):
             try:
-                async with asyncio.timeout(CALL_SECONDS):
-                    return await self._provider.submit(self._task, self._key)
+                return await _called(self._provider.submit(self._task, self._key))
             except OracleError as error:
                 if error.verdict is not Verdict.UNKNOWN:
                     await self._books.correct(0)
                     raise
                 why = str(error)
-            except TimeoutError:
-                why = f"no answer in {CALL_SECONDS:g} s"
             if self._provider.capabilities.recovery is not Recovery.REPEAT or turn == MOST_PURCHASES - 1:
                 break
             self._tell("unclear", f"{why}: asked again, which costs nothing")
@@ -162,19 +163,14 @@ class Trial:
         loop = asyncio.get_running_loop()
         until = loop.time() + LOOK_UP_SECONDS
         while True:
-            try:
-                async with asyncio.timeout(CALL_SECONDS):
-                    found = await self._provider.find(self._key)
-            except (OracleError, TimeoutError) as error:
-                why = f"{why}; {error or 'no answer'}".removeprefix("; ")
-            else:
-                match found:
-                    case Found(handle):
-                        return handle
-                    case Absent():
-                        await self._books.correct(0)
-                        raise PURCHASE_ABSENT(self._provider.name)
-                why = why or found.why
+            match await looked_up(self._provider, self._key):
+                case Found(handle):
+                    return handle
+                case Absent():
+                    await self._books.correct(0)
+                    raise PURCHASE_ABSENT(self._provider.name)
+                case CannotTell(said):
+                    why = why or said
             if self._provider.capabilities.recovery is not Recovery.LOOK_UP or loop.time() >= until:
                 raise PURCHASE_UNCONFIRMED(f"{self._provider.name}, key {self._key}: {why}")
             await asyncio.sleep(LOOK_SECONDS)
@@ -191,7 +187,7 @@ class Trial:
                 case JobState.SUCCEEDED:
                     fetches += 1
                     try:
-                        return await self._provider.fetch(handle)
+                        return await _called(self._provider.fetch(handle))
                     except OracleError as error:
                         # It is done and paid for: what goes wrong on the way here is tried again.
                         if error.verdict is Verdict.GIVE_UP or fetches == MOST_FETCHES:
@@ -206,11 +202,10 @@ class Trial:
     async def _asked(self, handle: JobHandle) -> JobStatus:
         """Where the job is. A provider that does not answer has said nothing about it."""
         try:
-            async with asyncio.timeout(CALL_SECONDS):
-                return (await self._provider.poll([handle]))[handle]
+            return (await _called(self._provider.poll([handle])))[handle]
         except OracleError as error:
             return JobStatus(JobState.RUNNING, message=f"no word of it: {error}")
-        except (KeyError, TimeoutError):
+        except KeyError:
             return JobStatus(JobState.RUNNING, message="no word of it")
 
     async def _call_off(self, handle: JobHandle) -> None:
@@ -219,9 +214,22 @@ class Trial:
             self._tell("runs on", f"{name} cannot call a job off: it is paid for; --key {self._key} finds it again")
             return
         try:
-            async with asyncio.timeout(CALL_SECONDS):
-                await self._provider.cancel(handle)
-        except (OracleError, TimeoutError) as error:
-            self._tell("not called off", f"{error or 'no answer'}: see the books of {name} for job {handle.job_id}")
+            await _called(self._provider.cancel(handle))
+        except OracleError as error:
+            self._tell("not called off", f"{error}: see the books of {name} for job {handle.job_id}")
         else:
             self._tell("called off", "what it has run until now may be charged")
+
+
+async def _called(call: Coroutine[Any, Any, T]) -> T:
+    """One call within its time. What ends otherwise than an adapter should may have done anything: it is unclear."""
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            return await call
+    except OracleError:
+        raise
+    except TimeoutError:
+        raise errors.NO_ANSWER(f"nothing in {CALL_SECONDS:g} s") from None
+    except Exception as error:
+        # The type alone is told: a message could hold the prompt.
+        raise errors.NO_ANSWER(f"unexpected {type(error).__name__}") from None
