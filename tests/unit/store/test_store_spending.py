@@ -13,7 +13,7 @@ from oracle.core.budget import DAY_MS, Budget, Scope, day_began_ms, seconds_left
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
 from oracle.core.policy import BUDGET_EXHAUSTED, BUDGET_TOO_SMALL
-from oracle.store import attempts, spending
+from oracle.store import attempts, ledger, spending, trials
 from oracle.store.engine import Store
 
 DAY = Budget(Scope.DAY, limit_lamports=1_000)
@@ -121,3 +121,17 @@ async def test_a_recount_takes_the_day_from_the_ledger_and_forgets_old_days(stor
 def test_a_day_is_one_of_utc() -> None:
     assert day_began_ms(1_700_000_000_000) == 1_699_920_000_000
     assert seconds_left_of_day(1_699_920_000_000) == 86_400
+
+
+async def test_a_trial_counts_as_any_job_and_its_cost_replaces_its_quote(store: Store) -> None:
+    mine = Budget(Scope.PROVIDER, "nosana", 500)
+    book_trial = partial(trials.book, provider="nosana", now_ms=NOW)
+    entry = await store.write(lambda c: book_trial(c, [DAY, mine], 400, key="k1"))
+    with pytest.raises(OracleError) as raised:
+        await store.write(lambda c: book_trial(c, [DAY, mine], 400, key="k2"))
+    assert raised.value.error is BUDGET_EXHAUSTED
+    assert await store.read(lambda c: ledger.sum(c)) == -400
+    await store.write(lambda c: ledger.correct(c, 50, ledger_id=entry))
+    assert (await spent(store, DAY), await spent(store, mine)) == (50, 50)
+    await store.write(lambda c: spending.recount(c, NOW))
+    assert (await spent(store, DAY), await spent(store, mine)) == (50, 50)
