@@ -46,13 +46,15 @@ async def killed(town: Town, kill: Kill, name: str) -> bool:
     oracle = await town.oracle(name, queues=(kill.scenario.queue,), **kill.scenario.settings)
     script = await begun(oracle, kill.scenario)
     oracle.launch(crash_at=f"{kill.point}:{kill.nth}")
-    crashed = await crash(oracle, script)
-    if crashed:
-        oracle.launch()
+    if not await crash(oracle, script):
+        # All is at rest, and the daemon may still reach the point now.
+        await oracle.daemon.kill()
+        return False
+    oracle.launch()
     await script
     await oracle.at_rest()
     await oracle.daemon.kill()
-    return crashed
+    return True
 
 
 async def begun(oracle: Oracle, scenario: Scenario) -> asyncio.Task[None]:
