@@ -33,6 +33,7 @@ from oracle.pipeline.admit import request_of
 from oracle.pipeline.answer import Answer, Kept, keep_all, receipt_of
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import UNEXPECTED, UNKNOWN_PROVIDER
+from oracle.pipeline.notes import noted
 from oracle.pipeline.race import Race
 from oracle.store import attempts, requests
 from oracle.store.changes import Finish, Postponement
@@ -43,6 +44,9 @@ log = structlog.get_logger(__name__)
 
 STATES = (State.RUNNING,)
 BATCH = 2_000
+AT_ONCE = 250
+"""How many jobs are looked at in one turn of the event loop, and written by one statement."""
+
 MAX_REPEATS = 2
 """How often one purchase is repeated where that is safe, before its attempt counts as failed."""
 
@@ -70,6 +74,10 @@ async def run(context: Context) -> None:
                 task.add_done_callback(under_way.discard)
             if not rows:
                 await context.bells.wait(State.RUNNING, await worker.nap_seconds(context, STATES))
+            elif len(rows) == BATCH:
+                # More are due than one question holds. To ask without a rest would take the processor from the other
+                # loops, and tell nothing that the next question will not.
+                await context.bells.wait("stop", context.config.daemon.poll_interval_seconds)
         if under_way:
             await asyncio.wait(under_way)
     finally:
@@ -132,19 +140,37 @@ async def ask(context: Context, provider: Compute, jobs: Sequence[Job]) -> None:
         # Its rows would stay leased, and nobody would look at them before that has lapsed.
         log.exception("poll failed", provider=provider.name, jobs=len(jobs))
         statuses = {}
-    await asyncio.gather(
-        *(
-            guarded(context, race.row, follow(context, provider, race, attempt, handle, statuses.get(handle)))
-            for handle, (race, attempt) in handles.items()
-            if race.hears(is_telling(context, race.row, attempt, statuses.get(handle)))
-        )
-    )
+    unchanged: list[RequestRow] = []
+    begun: list[asyncio.Task[None]] = []
+    try:
+        for at, (handle, (race, attempt)) in enumerate(handles.items(), 1):
+            status = statuses.get(handle)
+            tells = is_telling(context, race.row, attempt, status)
+            if race.hears(tells):
+                if tells or needs_thought(context, race):
+                    step = guarded(context, race.row, follow(context, provider, race, attempt, handle, status))
+                    begun.append(asyncio.ensure_future(step))
+                else:
+                    unchanged.append(race.row)
+            if at % AT_ONCE == 0:
+                # The steps begin here, a few at a time: thousands in one turn of the event loop would stall the others.
+                await asyncio.sleep(0)
+        await asyncio.gather(look_again_at_all(context, unchanged), *begun)
+    except asyncio.CancelledError:
+        for task in begun:
+            task.cancel()
+        raise
 
 
 def is_telling(context: Context, row: RequestRow, attempt: AttemptRow, status: JobStatus | None) -> bool:
     """Whether something follows from it, besides another look later."""
     is_over = status is not None and status.state not in (JobState.QUEUED, JobState.RUNNING)
     return is_over or _is_overdue(context, row, attempt)
+
+
+def needs_thought(context: Context, race: Race) -> bool:
+    """Whether there may be something to do for a request of whose jobs none has anything to tell."""
+    return race.to_resolve(context.clock.now_ms()) is not None or hedge.is_possible(context, race.row)
 
 
 async def follow(
@@ -197,11 +223,30 @@ def _is_overdue(context: Context, row: RequestRow, attempt: AttemptRow) -> bool:
 
 
 async def look_again(context: Context, row: RequestRow) -> None:
+    await context.store.write_together(requests.postpone_all, later(context, row))
+
+
+async def look_again_at_all(context: Context, rows: Sequence[RequestRow]) -> None:
+    """`look_again` for the many of which there is nothing new: a write for hundreds of them, in place of a step each.
+
+    A row that is held no more is in other hands, and those look at it.
+    """
+    for start in range(0, len(rows), AT_ONCE):
+        some = rows[start : start + AT_ONCE]
+
+        async def note(some: Sequence[RequestRow] = some) -> None:
+            put_off = [later(context, row) for row in some]
+            await context.store.write(lambda c: requests.postpone_held(c, put_off))
+
+        await noted(context, note)
+
+
+def later(context: Context, row: RequestRow) -> Postponement:
+    """Another look after the interval; nothing has failed."""
     now_ms = context.clock.now_ms()
     wake_at_ms = now_ms + int(context.config.daemon.poll_interval_seconds * 1000)
     kept_until_ms = context.kept_until_ms(row, now_ms)
-    later = Postponement(row, now_ms, wake_at_ms, count=False, kept_until_ms=kept_until_ms)
-    await context.store.write_together(requests.postpone_all, later)
+    return Postponement(row, now_ms, wake_at_ms, count=False, kept_until_ms=kept_until_ms)
 
 
 async def collect(context: Context, row: RequestRow, attempt: AttemptRow, output: Output) -> None:

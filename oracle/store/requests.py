@@ -273,14 +273,7 @@ def postpone(
 
 def postpone_all(conn: Connection, postponements: Sequence[Postponement]) -> list[None]:
     """`postpone` for many rows. Raises as it does, where it would for one of them."""
-    values = []
-    for this in postponements:
-        retries = this.row.retries + (1 if this.count else 0)
-        left: Mapping[str, Any] = _RELEASED
-        if this.kept_until_ms is not None and this.row.lease_owner is not None:
-            left = {"lease_owner": _keeper(this.row.lease_owner), "lease_until_ms": this.kept_until_ms}
-        written = {"retries": retries, **_last_error(this.code, this.detail), **left, **this.columns}
-        values.append(_woken(this.row, written, now_ms=this.now_ms, due_at_ms=this.wake_at_ms))
+    values = [_postponed(this) for this in postponements]
     _write_held(conn, _HELD_AND_WOKEN, [this.row for this in postponements], values)
     for this in postponements:
         row, code = this.row, this.code
@@ -289,6 +282,12 @@ def postpone_all(conn: Connection, postponements: Sequence[Postponement]) -> lis
                 conn, row.id, "postponed", now_ms=this.now_ms, old_state=row.state, code=code, detail=this.detail
             )
     return [None] * len(postponements)
+
+
+def postpone_held(conn: Connection, postponements: Sequence[Postponement]) -> int:
+    """`postpone` without a word in the journal for those of the rows that are held still; how many they were."""
+    values = [_postponed(this) for this in postponements]
+    return update_each(conn, _HELD_AND_WOKEN, _held([this.row for this in postponements], values))
 
 
 def release(conn: Connection, row: RequestRow) -> None:
@@ -522,14 +521,27 @@ def _write_held(
     conn: Connection, statement: Update, rows: Sequence[RequestRow], values: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write each row's values. Where one of several is held no more, nobody says which: the group is split then."""
+    if update_each(conn, statement, _held(rows, values)) != len(rows):
+        raise LEASE_LOST(", ".join(f"request {row.key}, fence {row.fence}" for row in rows[:3]))
+
+
+def _held(rows: Sequence[RequestRow], values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     held = []
     for row, written in zip(rows, values, strict=True):
         if row.lease_owner is None:
             raise LEASE_LOST(f"request {row.key} was not taken")
         ours = {"held_id": row.id, "held_fence": row.fence, "held_by": row.lease_owner, "held_state": row.state}
         held.append({**ours, **written})
-    if update_each(conn, statement, held) != len(rows):
-        raise LEASE_LOST(", ".join(f"request {row.key}, fence {row.fence}" for row in rows[:3]))
+    return held
+
+
+def _postponed(this: Postponement) -> dict[str, Any]:
+    retries = this.row.retries + (1 if this.count else 0)
+    left: Mapping[str, Any] = _RELEASED
+    if this.kept_until_ms is not None and this.row.lease_owner is not None:
+        left = {"lease_owner": _keeper(this.row.lease_owner), "lease_until_ms": this.kept_until_ms}
+    written = {"retries": retries, **_last_error(this.code, this.detail), **left, **this.columns}
+    return _woken(this.row, written, now_ms=this.now_ms, due_at_ms=this.wake_at_ms)
 
 
 def _last_error(code: str | None, detail: Any) -> dict[str, Any]:

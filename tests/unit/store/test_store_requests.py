@@ -10,7 +10,7 @@ from store_world import MINUTE, NOW, OPERATOR, OTHER_OWNER, OWNER, held, now, se
 
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
-from oracle.store import journal, requests
+from oracle.store import changes, journal, requests
 from oracle.store.engine import Store
 from oracle.store.errors import LEASE_LOST, ROW_MISSING
 from oracle.store.requests import RequestRow
@@ -144,6 +144,21 @@ async def test_a_stopped_holder_cannot_write_what_another_has_taken(store: Store
             await store.write(write)
         assert raised.value.error is LEASE_LOST
     assert await now(store, taker) == taker
+
+
+async def test_of_rows_put_off_together_those_that_are_held_no_more_are_left_alone(store: Store, other: Store) -> None:
+    lost = await held(store, "lost")
+    taker = await take(other, lost, owner=OTHER_OWNER, now_ms=LATER)
+    kept, woken = await held(store, "kept"), await held(store, "woken")
+    await store.write(lambda c: requests.see(c, sighting("woken", chain_status=4, chain_slot=200)))
+    later = [changes.Postponement(row, NOW + 7, LATER, count=False) for row in (lost, kept, woken)]
+
+    assert await store.write(lambda c: requests.postpone_held(c, later)) == 2
+
+    assert await now(store, taker) == taker
+    found = await now(store, kept)
+    assert (found.wake_at_ms, found.lease_owner, found.retries) == (LATER, None, 0)
+    assert (await now(store, woken)).wake_at_ms == NOW + 7
 
 
 async def test_a_holder_that_takes_its_own_row_again_loses_the_first_lease(store: Store) -> None:
