@@ -47,6 +47,7 @@ async def gateway_process(world: World) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
 
 
+@pytest.mark.timeout(300)
 async def test_a_thousand_streams_at_once_are_answered_without_an_error_or_a_mix_up(world: World) -> None:
     world.model.words = WORDS
     world.model.flowing.clear()
