@@ -49,6 +49,9 @@ async def test_a_pool_tells_two_clusters_apart(node: Node) -> None:
 
 async def test_a_pool_outlives_an_endpoint_that_goes_away(node: Node) -> None:
     async with network.running(slot_seconds=0.02) as other:
+        # A chain that has just begun has confirmed nothing yet.
+        for each in (node, other):
+            await each.advance(5)
         pool = Pool([EndpointConfig(other.rpc_url), EndpointConfig(node.rpc_url)], timeout_seconds=2.0)
         await pool.check()
         assert await pool.client.get_slot() > 0

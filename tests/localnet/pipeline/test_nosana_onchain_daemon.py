@@ -212,13 +212,14 @@ async def test_a_wallet_without_enough_nos_buys_nothing(world: World, nosana: No
 
 
 async def test_a_wallet_that_is_emptied_at_the_last_moment_buys_nothing(world: World, nosana: NosanaWorld) -> None:
-    """Between the look at the wallet and the simulation: the program itself refuses."""
+    """Between the look at the wallet and the simulation: the program itself refuses. The request waits for money."""
     async with world.daemon() as daemon:
         await before_simulation(daemon, lambda: nosana.spend_all_but(0))
         submitted = await world.submit()
-        await rejected(world, submitted)
-        (attempt,) = await nosana.attempts(daemon, submitted)
+        attempt = await attempt_that(nosana, daemon, submitted, lambda a: a.error_code is not None, "the refusal")
         assert (attempt.error_code, attempt.cost_lamports) == ("ORC-PROVIDER-009", 0)
+        await world.reaches(daemon, submitted, State.ADMITTED)
+        assert await nosana.listings() == []
         (purchase,) = await nosana.purchases(daemon, submitted)
         assert purchase.state is SettlementState.DROPPED
 
