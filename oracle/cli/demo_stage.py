@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -35,6 +34,7 @@ from oracle.localnet.emulators.nosana import Account, Nosana, Timings
 from oracle.localnet.emulators.nosana.emulator import PIN_TOKEN
 from oracle.localnet.emulators.server import serve as serve_emulator
 from oracle.localnet.network import LOCAL_TERMS
+from oracle.localnet.ports import free_port
 from oracle.model.server import LocalModel
 from oracle.store import attempts, migrate
 from oracle.store import requests as rows
@@ -254,12 +254,6 @@ async def refunded(stage: Stage, take: Take) -> None:
         take.problems.append(f"got {after - before} lamports back, expected {held - 5_000}")
     if take.ended.header.status is not Status.FULFILLED and held < take.scene.fee_lamports:
         take.problems.append("the fee was not there to be refunded")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 CONFIG = """\

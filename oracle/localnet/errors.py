@@ -23,7 +23,7 @@ FORK_TOO_DEEP = ErrorCode(
 PORTS_TAKEN = ErrorCode(
     "ORC-LOCALNET-004",
     "Ports taken",
-    "The chain listens on two neighbouring ports, and another process has one of them.",
+    "A chain listens on two neighbouring ports, and another process has one of them.",
     "Stop that process, or choose another port.",
 )
 PORT_TAKEN = ErrorCode(

@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -26,6 +26,8 @@ from typing import Any
 
 import orjson
 from solders.pubkey import Pubkey
+
+from oracle.localnet.ports import free_port
 
 BPF_LOADER = "BPFLoader2111111111111111111111111111111111"
 _BESIDE_PROJECT = Path(__file__).parents[3] / "shared" / "validator" / "surfnet-host"
@@ -74,8 +76,8 @@ class Surfpool:
 
 @contextmanager
 def running_surfpool(slot_milliseconds: int = 400, environment: Mapping[str, str] | None = None) -> Iterator[Surfpool]:
-    """Starts Surfpool on two free ports and stops it in the end. Raises `SurfpoolUnavailable`."""
-    port = _two_free_ports()
+    """Starts Surfpool on two free ports and stops it in the end. Raises `SurfpoolUnavailable`, or ORC-LOCALNET-004."""
+    port = free_port(neighbours=1)
     command = _command(port, slot_milliseconds, os.environ if environment is None else environment)
     with tempfile.TemporaryFile() as output:
         try:
@@ -119,13 +121,3 @@ def _wait_until_it_answers(surfpool: Surfpool, process: subprocess.Popen[bytes])
                 return None
         time.sleep(0.05)
     return f"did not answer within {_START_SECONDS} seconds"
-
-
-def _two_free_ports() -> int:
-    for _ in range(100):
-        with ExitStack() as stack, suppress(OSError, OverflowError):
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            port: int = first.getsockname()[1]
-            stack.enter_context(socket.create_server(("127.0.0.1", port + 1)))
-            return port
-    raise SurfpoolUnavailable("no two neighbouring ports are free")

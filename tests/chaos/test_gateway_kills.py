@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import itertools
 import re
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from oracle.chain.program.layout import decode_request
 from oracle.core.request import Status
 from oracle.localnet.chain import Chain
 from oracle.localnet.emulators.openai import scripted_words
+from oracle.localnet.ports import free_port
 
 pytestmark = [pytest.mark.localnet, pytest.mark.chaos]
 
@@ -183,12 +183,6 @@ def made_by(chain: Chain, requester: Pubkey) -> list[Pubkey]:
     events = [event for each in records for event in read_events(idl.program_id(), each.meta["logMessages"])]
     made = [event for event in events if isinstance(event, RequestSubmitted)]
     return [event.request for event in made if event.requester == requester]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.timeout(300)

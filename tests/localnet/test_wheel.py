@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 import settings_file
-from pipeline_world import free_port
 
 from oracle.localnet.emulators.openai import ScriptedOpenAI
 from oracle.localnet.emulators.server import serve
+from oracle.localnet.ports import free_port
 
 pytestmark = pytest.mark.localnet
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pipeline_world import World, free_port, until
+from pipeline_world import World, until
 from prometheus_client.parser import text_string_to_metric_families
 from solders.system_program import TransferParams, transfer
 from sqlalchemy import update
@@ -26,6 +26,7 @@ from oracle.core import receipts
 from oracle.core.endpoints import Health
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
+from oracle.localnet.ports import free_port
 from oracle.store import results
 from oracle.store.schema import outputs
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import settings_file
 from command import oracle, wallet_file
-from pipeline_world import World, free_port
+from pipeline_world import World
 from price_server import KEY, price_server
 from solders.keypair import Keypair
 
@@ -21,6 +21,7 @@ from oracle.client.transact import transact
 from oracle.localnet import network
 from oracle.localnet.emulators.openai import ScriptedOpenAI
 from oracle.localnet.emulators.server import serve
+from oracle.localnet.ports import free_port
 
 pytestmark = pytest.mark.localnet
 

@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 import settings_file
 from command import oracle
-from pipeline_world import World, free_port, until
+from pipeline_world import World, until
 
 from oracle.chain.rpc.pool import connect
 from oracle.client.requests import Pubkey, read_queue
 from oracle.localnet.emulators.openai import ScriptedOpenAI
 from oracle.localnet.emulators.server import serve
+from oracle.localnet.ports import free_port
 from oracle.testing.daemon import running_daemon
 
 pytestmark = pytest.mark.localnet

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import settings_file
 from command import oracle
-from pipeline_world import World, free_port
+from pipeline_world import World
 from provider_stand import Stand, open_stand
 
 from oracle.core.policy import BALANCE_LOW
 from oracle.localnet.emulators.exhibits import EXHIBITS
+from oracle.localnet.ports import free_port
 from oracle.pipeline import survey
 
 pytestmark = pytest.mark.localnet

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import oracle, wallet_file
-from pipeline_world import World, free_port
+from pipeline_world import World
 from solders.keypair import Keypair
 
 from oracle.cli import asking
@@ -15,6 +15,7 @@ from oracle.client import requests
 from oracle.core.lifecycle import State
 from oracle.core.request import Status
 from oracle.localnet.emulators.openai import scripted_words
+from oracle.localnet.ports import free_port
 from oracle.store import requests as rows
 
 pytestmark = pytest.mark.localnet

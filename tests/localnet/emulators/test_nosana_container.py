@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from oracle.localnet.emulators.nosana.results import LogLine, extract
 from oracle.localnet.emulators.openai import Personality, ScriptedOpenAI
 from oracle.localnet.emulators.server import serve
 from oracle.localnet.emulators.upstream import ModelServer
+from oracle.localnet.ports import free_port
 
 pytestmark = pytest.mark.localnet
 
@@ -52,8 +52,7 @@ def arguments(body: Any = None, **more: Any) -> dict[str, Any]:
 
 async def run_in_a_real_shell(directory: Path, server: str, body: Any) -> tuple[int, list[str], list[str]]:
     """The same, of `/bin/sh`. `server` is the program that stands for `vllm`; the API is served beside it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     # The container's loopback is this machine's here: another port, other files, and shorter pauses.
     script = template.script().replace("8000", str(port)).replace("/tmp/", f"{directory}/").replace("0.2", "0.02")
     (directory / "vllm").write_text(f"#!/bin/sh\n{server}\n")

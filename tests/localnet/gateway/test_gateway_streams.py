@@ -10,8 +10,9 @@ import pytest
 import settings_file
 from gateway_world import CLIENTS, MODEL, GatewayWorld, answer_to, ask, holds, key_of
 from openai import AsyncOpenAI
-from pipeline_world import World, free_port, until
+from pipeline_world import World, until
 
+from oracle.localnet.ports import free_port
 from oracle.store import calls
 from oracle.store.schema import AttemptState, CallState
 from oracle.testing.daemon import running_daemon

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -35,6 +34,7 @@ from oracle.localnet.emulators.openai import ScriptedOpenAI
 from oracle.localnet.emulators.server import Running
 from oracle.localnet.emulators.server import serve as serve_emulator
 from oracle.localnet.network import LOCAL_TERMS
+from oracle.localnet.ports import free_port
 from oracle.localnet.server import Node
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.daemon import Daemon, assembled
@@ -238,9 +238,3 @@ async def open_world(tmp_path: Path, terms: QueueTerms) -> AsyncIterator[World]:
         migrate.upgrade(f"sqlite:///{tmp_path / 'oracle.sqlite'}")
         yield World(node, rpc, idl.program_id(), queue, authority, requester, model, model_url, settings, tmp_path)
         await rpc.close()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
