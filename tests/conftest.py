@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,11 @@ from oracle.testing.surfpool import Surfpool, SurfpoolUnavailable, running_surfp
 
 # A worker of pytest-xdist is told 80 columns, and commands would fold what they print into a pipe.
 os.environ.pop("COLUMNS", None)
+
+# A shell that runs the tests in the background lets them ignore Ctrl-C, and every process that they start would inherit
+# that and never be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
