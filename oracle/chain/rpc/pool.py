@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, TypeVar
 
-import httpx
 from solana.rpc.commitment import Confirmed
 from solders.hash import Hash
 
@@ -33,6 +32,7 @@ from oracle.chain.rpc.errors import (
     WRONG_GENESIS,
     RpcError,
 )
+from oracle.chain.rpc.http import Wire
 from oracle.chain.rpc.limits import PUBLIC_LIMITS, Limits
 from oracle.chain.rpc.meter import Meter
 from oracle.chain.rpc.provider import Provider
@@ -73,7 +73,7 @@ class Pool:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
-        wire: Callable[[], httpx.AsyncBaseTransport | None] = lambda: None,
+        wire: Callable[[], Wire | None] = lambda: None,
     ) -> None:
         self._genesis = genesis
         self._patience_seconds = patience_seconds

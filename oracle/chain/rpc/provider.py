@@ -7,18 +7,16 @@ answer is untrusted: whatever comes back, the caller meets a value of the right 
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
-import httpx
 import orjson
 
 from oracle.chain.rpc.address import address
+from oracle.chain.rpc.connection import Answer, Lost, TooLong
 from oracle.chain.rpc.errors import (
     ANSWER_LOST,
     BEHIND,
@@ -33,6 +31,7 @@ from oracle.chain.rpc.errors import (
     RpcError,
     node_error,
 )
+from oracle.chain.rpc.http import Http, NotSent, Wire
 from oracle.chain.rpc.limits import Limits, Throttle
 from oracle.chain.rpc.meter import Meter
 from oracle.chain.rpc.shapes import Misshapen, TooOld
@@ -48,8 +47,6 @@ _MOST_BULK_BYTES: Final = 512 * 1024 * 1024
 _BULK_PATIENCE: Final = 6
 """How many times the usual time-out a bulk read may take."""
 
-_NOTHING_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-
 
 class Provider:
     """A `Transport` to one endpoint. It makes each call once; trying again is the pool's affair.
@@ -63,7 +60,7 @@ class Provider:
         *,
         limits: Limits | None = None,
         timeout_seconds: float = 10.0,
-        wire: httpx.AsyncBaseTransport | None = None,
+        wire: Wire | None = None,
         on_slot: Callable[[int], None] = lambda slot: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,11 +71,7 @@ class Provider:
         self._now = now
         self.meter = Meter()
         self._ids = itertools.count(1)
-        # A transport, and not a client of httpx around it: that would log the URL, and hang requests, which hold it, on
-        # the exceptions it raises. Nor does a call need what a client adds, which takes as long as the rest of it.
-        self._wire = wire or _wire(self._address.url)
-        self._url, self._headers = _request_line(self._address.url)
-        self._timeouts = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout_seconds)}
+        self._wire = wire or Http(self._address.url)
 
     @property
     def name(self) -> str:
@@ -99,7 +92,7 @@ class Provider:
         return self
 
     async def close(self) -> None:
-        await self._wire.aclose()
+        await self._wire.close()
 
     async def _call(self, call: Call[T]) -> T:
         asked_at = self._now()
@@ -126,35 +119,37 @@ class Provider:
                 self._on_slot(slot)
         return _guarded(where, call.read, result)
 
-    async def _post(self, where: str, call: Call[Any]) -> list[bytes]:
+    async def _post(self, where: str, call: Call[Any]) -> Sequence[bytes]:
         content = orjson.dumps(
             {"jsonrpc": "2.0", "id": next(self._ids), "method": call.method, "params": list(call.params)}
         )
-        request = httpx.Request("POST", self._url, headers=self._headers, content=content, extensions=self._timeouts)
-        bulk = call.read_bulk is not None
+        is_bulk = call.read_bulk is not None
         try:
-            # httpx bounds each read, not the whole: an endpoint that drips a byte a second would hold us for ever.
-            async with asyncio.timeout(self._timeout_seconds * (_BULK_PATIENCE if bulk else 1)):
-                async with aclosing(await self._wire.handle_async_request(request)) as response:
-                    pieces = await _read(where, response, _MOST_BULK_BYTES if bulk else _MOST_BYTES)
-        # "from None": what the network library says is in the detail, scrubbed; its own text might show the URL.
-        except _NOTHING_SENT as error:
-            raise UNREACHABLE(f"{where}: {self._address.scrub(str(error)) or type(error).__name__}") from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError) as error:
-            raise ANSWER_LOST(f"{where}: {self._address.scrub(str(error)) or type(error).__name__}") from None
-        if response.status_code != 200:
-            raise self._http_error(where, response, b"".join(pieces))
-        return pieces
+            answer = await self._wire.post(
+                content,
+                most_bytes=_MOST_BULK_BYTES if is_bulk else _MOST_BYTES,
+                seconds=self._timeout_seconds * (_BULK_PATIENCE if is_bulk else 1),
+            )
+        # "from None": what the network says is in the detail, scrubbed; its own text might show the URL.
+        except NotSent as error:
+            raise UNREACHABLE(f"{where}: {self._address.scrub(str(error))}") from None
+        except Lost as error:
+            raise ANSWER_LOST(f"{where}: {self._address.scrub(str(error))}") from None
+        except TooLong as error:
+            raise TOO_LARGE(f"{where}: {error}") from None
+        if answer.status != 200:
+            raise self._http_error(where, answer)
+        return answer.pieces
 
-    def _http_error(self, where: str, response: httpx.Response, body: bytes) -> OracleError:
-        status = response.status_code
+    def _http_error(self, where: str, answer: Answer) -> OracleError:
+        status = answer.status
         detail = f"{where}: HTTP {status}"
         if status == 429:
-            return RATE_LIMITED(detail, retry_after_seconds=_retry_after(response))
+            return RATE_LIMITED(detail, retry_after_seconds=_retry_after(answer))
         if status >= 500:
-            return SERVER_ERROR(detail, retry_after_seconds=_retry_after(response))
+            return SERVER_ERROR(detail, retry_after_seconds=_retry_after(answer))
         try:
-            self._result(where, body)  # some nodes put their JSON-RPC error under a 4xx
+            self._result(where, b"".join(answer.pieces))  # some nodes put their JSON-RPC error under a 4xx
         except OracleError as error:
             if isinstance(error, RpcError) and error.rpc_code < 0:
                 return error
@@ -185,42 +180,14 @@ class Provider:
         )
 
 
-_CONNECTIONS: Final = httpx.Limits(max_connections=16, max_keepalive_connections=8, keepalive_expiry=30.0)
-
-
-def _wire(url: str) -> httpx.AsyncBaseTransport:
-    # Reading the certificates takes 20 ms, and nobody looks at them without TLS.
-    return httpx.AsyncHTTPTransport(limits=_CONNECTIONS, verify=url.startswith("https:"))
-
-
-def _request_line(url: str) -> tuple[httpx.URL, dict[str, str]]:
-    """Where a request goes, and its headers; a login in the URL goes into them."""
-    parsed = httpx.URL(url)
-    headers = {"content-type": "application/json", "accept-encoding": "gzip", "user-agent": "inference-oracle"}
-    if parsed.userinfo:
-        login = base64.b64encode(f"{parsed.username}:{parsed.password}".encode()).decode()
-        headers["authorization"] = f"Basic {login}"
-    return parsed.copy_with(username=None, password=None, fragment=None), headers
-
-
-async def _read(where: str, response: httpx.Response, most_bytes: int) -> list[bytes]:
-    pieces, size = [], 0
-    async for piece in response.aiter_bytes():
-        pieces.append(piece)
-        size += len(piece)
-        if size > most_bytes:
-            raise TOO_LARGE(f"{where}: more than {most_bytes // (1024 * 1024)} MiB")
-    return pieces
-
-
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(answer: Answer) -> float | None:
     """Seconds, from the header's number or date. A wait of more than five minutes is cut: it is a mistake or malice."""
-    header = response.headers.get("retry-after", "")
+    header = answer.headers.get(b"retry-after", b"").decode("latin-1")
     try:
         seconds = float(header)
     except ValueError:
         try:
-            now = parsedate_to_datetime(response.headers.get("date", ""))
+            now = parsedate_to_datetime(answer.headers.get(b"date", b"").decode("latin-1"))
             seconds = (parsedate_to_datetime(header) - now).total_seconds()
         except (ValueError, TypeError):
             return None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from raw_endpoint import Behaviour, endpoint, saying
 from solders.pubkey import Pubkey
 
 from oracle.chain.rpc import errors
@@ -19,49 +18,6 @@ from oracle.chain.ws import Connected, Disconnected, PubSub
 from oracle.core.errors import OracleError, Verdict
 
 pytestmark = pytest.mark.localnet
-
-Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def endpoint(behave: Behaviour) -> AsyncIterator[str]:
-    """Serves `behave` to every connection, after its request has been read; yields the host and port."""
-    tasks: set[asyncio.Task[Any]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            await behave(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            tasks.discard(task)
-            writer.transport.abort()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def saying(*pieces: bytes, then_hang: bool = False) -> Behaviour:
-    async def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-        if then_hang:
-            await asyncio.Event().wait()
-        writer.close()
-        await writer.wait_closed()
-
-    return behave
 
 
 async def dripping(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

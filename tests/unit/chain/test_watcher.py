@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 from ledger_wire import CLAIMED, DISCRIMINATOR, FULFILLED, PENDING, PROGRAM, QUEUE, Ledger, request_data
 from pubsub_wire import Exchange, running, until
-from rpc_wire import Clock, NodeError, pool_of
+from rpc_wire import Clock, NodeError, http_answer, pool_of
 from solders.pubkey import Pubkey
 
+from oracle.chain.rpc.http import NotSent
 from oracle.chain.watcher import Known, Layout, Sighting, Vanished, Watcher
 from oracle.core.request import RequestKey
 
@@ -353,7 +353,7 @@ async def test_a_scan_that_fails_is_tried_again_until_it_succeeds() -> None:
     world, address = World(scan_seconds=0.01), Pubkey.new_unique()
     world.ledger.put(address, request_data(PENDING, 90), 90)
     read = world.ledger.node.script["getProgramAccounts"]
-    troubles = iter([httpx.ConnectError("refused"), httpx.Response(200, text="<html>"), NodeError(-32602, "no")] * 3)
+    troubles = iter([NotSent("refused"), http_answer(200, text="<html>"), NodeError(-32602, "no")] * 3)
 
     def troubled(*params: Any) -> Any:
         return next(troubles, None) or read(*params)

@@ -1,20 +1,28 @@
-"""Nodes that answer from a script, below httpx: no sockets, no time."""
+"""Nodes that answer from a script, in place of the wire: no sockets, no time."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from json import dumps
 from typing import Any
 
-import httpx
 import orjson
 from solders.hash import Hash
 
+from oracle.chain.rpc.connection import Answer as HttpAnswer
 from oracle.chain.rpc.pool import EndpointConfig, Pool
 
 GENESIS = str(Hash.new_unique())
 KEY = "0123456789abcdef-api-key"
 
 Answer = Callable[[str, list[Any]], Any]
+
+
+def http_answer(
+    status: int, *, content: bytes = b"", text: str = "", json: Any = None, headers: Mapping[str, str] | None = None
+) -> HttpAnswer:
+    body = content or text.encode() or (b"" if json is None else dumps(json).encode())
+    return HttpAnswer(status, {k.encode(): v.encode() for k, v in (headers or {}).items()}, [body])
 
 
 class NodeError(Exception):
@@ -28,40 +36,35 @@ class NodeError(Exception):
 class Node:
     """One scripted node. `script` maps a method to its result, to a callable over the params, or to an exception.
 
-    A result may be an `httpx.Response`, sent as it is.
+    A result may be an `http_answer`, given as it is; an exception may be one of the wire's own.
     """
 
     def __init__(self, **script: Any) -> None:
         self.script: dict[str, Any] = {"getGenesisHash": GENESIS, "getSlot": 100, **script}
         self.calls: list[tuple[str, list[Any]]] = []
-        self.urls: list[str] = []
-        self.headers: list[httpx.Headers] = []
 
     def asked(self, method: str) -> int:
         return sum(1 for called, _ in self.calls if called == method)
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        body = orjson.loads(request.content)
-        self.calls.append((body["method"], body["params"]))
-        self.urls.append(str(request.url))
-        self.headers.append(request.headers)
-        answer = self.script[body["method"]]
+    async def post(self, body: bytes, *, most_bytes: int, seconds: float) -> HttpAnswer:
+        asked = orjson.loads(body)
+        self.calls.append((asked["method"], asked["params"]))
+        answer = self.script[asked["method"]]
         try:
             if callable(answer):
-                answer = answer(*body["params"])
+                answer = answer(*asked["params"])
             if isinstance(answer, Awaitable):
                 answer = await answer
             if isinstance(answer, Exception):
                 raise answer
         except NodeError as error:
-            return httpx.Response(200, json={"jsonrpc": "2.0", "id": body["id"], "error": error.body})
-        if isinstance(answer, httpx.Response):
+            return http_answer(200, json={"jsonrpc": "2.0", "id": asked["id"], "error": error.body})
+        if isinstance(answer, HttpAnswer):
             return answer
-        return httpx.Response(200, json={"jsonrpc": "2.0", "id": body["id"], "result": answer})
+        return http_answer(200, json={"jsonrpc": "2.0", "id": asked["id"], "result": answer})
 
-    @property
-    def wire(self) -> httpx.MockTransport:
-        return httpx.MockTransport(self)
+    async def close(self) -> None:
+        pass
 
 
 class Clock:
@@ -83,7 +86,7 @@ def in_context(slot: int, value: Any) -> dict[str, Any]:
 def pool_of(*nodes: Node, clock: Clock | None = None, **options: Any) -> Pool:
     """A pool over scripted nodes, without rate limits, whose time is `clock`'s."""
     clock = clock or Clock()
-    wires = iter([node.wire for node in nodes])
+    wires = iter(nodes)
     return Pool(
         [EndpointConfig(f"http://127.0.0.{n}:8899/{KEY}") for n in range(1, len(nodes) + 1)],
         wire=lambda: next(wires),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import httpx
 import pytest
-from rpc_wire import KEY, Node, NodeError, in_context
+from rpc_wire import KEY, Node, NodeError, http_answer, in_context
 from solana.rpc.commitment import Confirmed, Finalized, Processed
 from solders.hash import Hash
 from solders.pubkey import Pubkey
@@ -15,7 +14,9 @@ from solders.signature import Signature
 
 from oracle.chain.rpc import errors
 from oracle.chain.rpc.client import Client
+from oracle.chain.rpc.connection import Answer, Lost
 from oracle.chain.rpc.errors import RpcError
+from oracle.chain.rpc.http import NotSent
 from oracle.chain.rpc.provider import Provider
 from oracle.chain.rpc.types import DataSize, DataSlice, Memcmp
 from oracle.core.errors import OracleError, Verdict
@@ -27,7 +28,7 @@ HASH = Hash.new_unique()
 
 
 def client_of(node: Node, url: str = "http://127.0.0.1:8899") -> Client:
-    return Client(Provider(url, wire=node.wire))
+    return Client(Provider(url, wire=node))
 
 
 def account_json(data: bytes = b"\x01\x02", **changed: Any) -> dict[str, Any]:
@@ -263,7 +264,7 @@ async def test_nonsense_is_a_coded_error_never_a_crash(nonsense: Any) -> None:
     "body", [b"", b"<html>Sign in</html>", b'{"jsonrpc":"2.0"', b"[]", b"null", b"\xff\xfe", b"{}"]
 )
 async def test_a_body_that_is_no_json_rpc_is_garbage(body: bytes) -> None:
-    node = Node(getSlot=httpx.Response(200, content=body))
+    node = Node(getSlot=http_answer(200, content=body))
     with pytest.raises(OracleError) as raised:
         await client_of(node).get_slot()
     assert raised.value.error is errors.GARBAGE
@@ -296,7 +297,7 @@ async def test_an_error_of_the_node_keeps_its_code_message_and_data(answer: Node
 
 @pytest.mark.parametrize("error", ["a string", ["list"], 7, {"code": "x", "message": None}, {}])
 async def test_an_error_of_no_known_shape_is_still_an_error(error: Any) -> None:
-    node = Node(getSlot=httpx.Response(200, json={"jsonrpc": "2.0", "id": 1, "error": error}))
+    node = Node(getSlot=http_answer(200, json={"jsonrpc": "2.0", "id": 1, "error": error}))
     with pytest.raises(OracleError) as raised:
         await client_of(node).get_slot()
     assert raised.value.error is errors.NODE_ERROR
@@ -305,28 +306,26 @@ async def test_an_error_of_no_known_shape_is_still_an_error(error: Any) -> None:
 @pytest.mark.parametrize(
     ("response", "code", "wait"),
     [
-        (httpx.Response(429, headers={"retry-after": "7"}), errors.RATE_LIMITED, 7.0),
-        (httpx.Response(429, headers={"retry-after": "1e9"}), errors.RATE_LIMITED, 300.0),
-        (httpx.Response(429, headers={"retry-after": "nan"}), errors.RATE_LIMITED, None),
-        (httpx.Response(429, headers={"retry-after": "soon"}), errors.RATE_LIMITED, None),
+        (http_answer(429, headers={"retry-after": "7"}), errors.RATE_LIMITED, 7.0),
+        (http_answer(429, headers={"retry-after": "1e9"}), errors.RATE_LIMITED, 300.0),
+        (http_answer(429, headers={"retry-after": "nan"}), errors.RATE_LIMITED, None),
+        (http_answer(429, headers={"retry-after": "soon"}), errors.RATE_LIMITED, None),
         (
-            httpx.Response(
+            http_answer(
                 429,
                 headers={"date": "Sun, 22 Nov 2026 10:00:00 GMT", "retry-after": "Sun, 22 Nov 2026 10:00:09 GMT"},
             ),
             errors.RATE_LIMITED,
             9.0,
         ),
-        (httpx.Response(503, headers={"retry-after": "2"}), errors.SERVER_ERROR, 2.0),
-        (httpx.Response(500, text="<html>"), errors.SERVER_ERROR, None),
-        (httpx.Response(401, json={"error": {"code": 401, "message": "who are you"}}), errors.REFUSED, None),
-        (httpx.Response(302, headers={"location": "https://elsewhere"}), errors.REFUSED, None),
-        (httpx.Response(400, json={"error": {"code": -32602, "message": "bad"}}), errors.NODE_ERROR, None),
+        (http_answer(503, headers={"retry-after": "2"}), errors.SERVER_ERROR, 2.0),
+        (http_answer(500, text="<html>"), errors.SERVER_ERROR, None),
+        (http_answer(401, json={"error": {"code": 401, "message": "who are you"}}), errors.REFUSED, None),
+        (http_answer(302, headers={"location": "https://elsewhere"}), errors.REFUSED, None),
+        (http_answer(400, json={"error": {"code": -32602, "message": "bad"}}), errors.NODE_ERROR, None),
     ],
 )
-async def test_an_http_status_is_judged_before_the_body(
-    response: httpx.Response, code: Any, wait: float | None
-) -> None:
+async def test_an_http_status_is_judged_before_the_body(response: Answer, code: Any, wait: float | None) -> None:
     with pytest.raises(OracleError) as raised:
         await client_of(Node(getSlot=response)).get_slot()
     assert raised.value.error is code
@@ -336,14 +335,14 @@ async def test_an_http_status_is_judged_before_the_body(
 @pytest.mark.parametrize(
     ("problem", "read_code", "send_code"),
     [
-        (httpx.ConnectError("refused"), errors.UNREACHABLE, errors.UNREACHABLE),
-        (httpx.ConnectTimeout("slow"), errors.UNREACHABLE, errors.UNREACHABLE),
-        (httpx.ReadTimeout("slow"), errors.ANSWER_LOST, errors.SEND_UNCERTAIN),
-        (httpx.ReadError("reset"), errors.ANSWER_LOST, errors.SEND_UNCERTAIN),
-        (httpx.RemoteProtocolError("cut"), errors.ANSWER_LOST, errors.SEND_UNCERTAIN),
-        (httpx.Response(502), errors.SERVER_ERROR, errors.SEND_UNCERTAIN),
-        (httpx.Response(200, text="<html>"), errors.GARBAGE, errors.SEND_UNCERTAIN),
-        (httpx.Response(429), errors.RATE_LIMITED, errors.RATE_LIMITED),
+        (NotSent("refused"), errors.UNREACHABLE, errors.UNREACHABLE),
+        (NotSent("slow"), errors.UNREACHABLE, errors.UNREACHABLE),
+        (Lost("slow"), errors.ANSWER_LOST, errors.SEND_UNCERTAIN),
+        (Lost("reset"), errors.ANSWER_LOST, errors.SEND_UNCERTAIN),
+        (Lost("cut"), errors.ANSWER_LOST, errors.SEND_UNCERTAIN),
+        (http_answer(502), errors.SERVER_ERROR, errors.SEND_UNCERTAIN),
+        (http_answer(200, text="<html>"), errors.GARBAGE, errors.SEND_UNCERTAIN),
+        (http_answer(429), errors.RATE_LIMITED, errors.RATE_LIMITED),
     ],
 )
 async def test_a_send_whose_answer_is_lost_may_have_happened(problem: Any, read_code: Any, send_code: Any) -> None:
@@ -398,12 +397,12 @@ async def test_the_history_is_refused_when_statuses_come_from_a_node_behind_the_
     assert node.calls[-3][1] == [{"commitment": "finalized"}]
 
 
-async def test_a_key_in_the_url_reaches_the_node_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_key_in_the_url_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     secrets = [KEY, "hunter2-password", "query-secret-99"]
     url = f"https://user:hunter2-password@rpc.example.com/v2/{KEY}?api-key=query-secret-99"
     echo = NodeError(-32000, f"key {KEY} and query-secret-99 are unknown here")
-    node = Node(getSlot=echo, getHealth=httpx.ReadTimeout(f"reading {KEY}"), getVersion=httpx.Response(401))
+    node = Node(getSlot=echo, getHealth=Lost(f"reading {KEY}"), getVersion=http_answer(401))
     client = client_of(node, url)
     shown = [client.name, repr(client.transport)]
     for call in (client.get_slot(), client.get_health(), client.get_version()):
@@ -411,8 +410,6 @@ async def test_a_key_in_the_url_reaches_the_node_and_nothing_else(caplog: pytest
             await call
         cause = raised.value.__cause__
         shown += [str(raised.value), repr(raised.value), repr(cause), repr(getattr(cause, "request", None))]
-    assert node.urls[0] == f"https://rpc.example.com/v2/{KEY}?api-key=query-secret-99"
-    assert node.headers[0]["authorization"].startswith("Basic ")
     assert "rpc.example.com" in shown[0]
     for secret in secrets:
         assert secret not in caplog.text

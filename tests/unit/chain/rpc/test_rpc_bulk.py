@@ -8,10 +8,9 @@ import os
 import struct
 from typing import Any
 
-import httpx
 import orjson
 import pytest
-from rpc_wire import Node, in_context, pool_of
+from rpc_wire import Node, http_answer, in_context, pool_of
 from solders.pubkey import Pubkey
 
 from oracle.chain.rpc import bulk, errors
@@ -95,7 +94,7 @@ async def test_a_large_answer_goes_to_the_other_process_and_a_small_one_does_not
 
 
 async def test_large_nonsense_and_large_old_answers_are_coded_errors_too() -> None:
-    node = Node(getProgramAccounts=httpx.Response(200, content=b"x" * BULK_BYTES))
+    node = Node(getProgramAccounts=http_answer(200, content=b"x" * BULK_BYTES))
     client = pool_of(node, patience_seconds=0.0).client
     with pytest.raises(OracleError) as raised:
         await client.get_program_accounts(PROGRAM)

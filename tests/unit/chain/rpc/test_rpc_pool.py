@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
 import pytest
-from rpc_wire import GENESIS, Clock, Node, NodeError, in_context, pool_of
+from rpc_wire import GENESIS, Clock, Node, NodeError, http_answer, in_context, pool_of
 from solders.hash import Hash
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from oracle.chain.rpc import errors
+from oracle.chain.rpc.connection import Lost
+from oracle.chain.rpc.http import NotSent
 from oracle.core.endpoints import Health
 from oracle.core.errors import OracleError, Verdict
 
@@ -50,7 +51,7 @@ async def test_an_endpoint_that_came_back_as_another_cluster_is_found_out() -> N
     clock, node, other = Clock(), Node(getBlockHeight=5), Node(getBlockHeight=6)
     pool = pool_of(node, other, clock=clock)
     await pool.check()
-    node.script["getSlot"] = httpx.ConnectError("refused")
+    node.script["getSlot"] = NotSent("refused")
     await pool.check()
     assert pool.health()[0] is Health.UNREACHABLE
     node.script |= {"getSlot": 9, "getGenesisHash": OTHER_GENESIS}
@@ -62,12 +63,12 @@ async def test_an_endpoint_that_came_back_as_another_cluster_is_found_out() -> N
 @pytest.mark.parametrize(
     "problem",
     [
-        httpx.ConnectError("refused"),
-        httpx.ReadTimeout("slow"),
-        httpx.Response(503),
-        httpx.Response(429),
-        httpx.Response(403),
-        httpx.Response(200, text="<html>"),
+        NotSent("refused"),
+        Lost("slow"),
+        http_answer(503),
+        http_answer(429),
+        http_answer(403),
+        http_answer(200, text="<html>"),
         NodeError(-32005, "behind", {"numSlotsBehind": 100}),
         NodeError(-32601, "Method not found"),
         "not a height",
@@ -93,7 +94,7 @@ async def test_an_error_about_the_call_itself_is_not_asked_twice() -> None:
 
 async def test_a_single_endpoint_is_waited_for_as_long_as_it_asked() -> None:
     clock = Clock()
-    answers = iter([httpx.Response(429, headers={"retry-after": "7"}), 5])
+    answers = iter([http_answer(429, headers={"retry-after": "7"}), 5])
     pool = pool_of(Node(getBlockHeight=lambda _: next(answers)), clock=clock)
     assert await pool.client.get_block_height() == 5
     assert clock.slept == [7.0]
@@ -101,8 +102,8 @@ async def test_a_single_endpoint_is_waited_for_as_long_as_it_asked() -> None:
 
 async def test_a_refusal_is_not_the_last_word_while_another_endpoint_pauses() -> None:
     clock = Clock()
-    answers = iter([httpx.Response(429, headers={"retry-after": "7"}), 5, 6])
-    pool = pool_of(Node(getBlockHeight=lambda _: next(answers)), Node(getBlockHeight=httpx.Response(403)), clock=clock)
+    answers = iter([http_answer(429, headers={"retry-after": "7"}), 5, 6])
+    pool = pool_of(Node(getBlockHeight=lambda _: next(answers)), Node(getBlockHeight=http_answer(403)), clock=clock)
     await pool.check()
     assert await pool.client.get_block_height() == 5
     assert sum(clock.slept) == pytest.approx(7.0, abs=0.5)
@@ -110,7 +111,7 @@ async def test_a_refusal_is_not_the_last_word_while_another_endpoint_pauses() ->
 
 async def test_what_every_endpoint_refuses_is_refused_at_once() -> None:
     clock = Clock()
-    pool = pool_of(*(Node(getBlockHeight=httpx.Response(403)) for _ in range(2)), clock=clock)
+    pool = pool_of(*(Node(getBlockHeight=http_answer(403)) for _ in range(2)), clock=clock)
     with pytest.raises(OracleError) as raised:
         await pool.client.get_block_height()
     assert raised.value.error is errors.REFUSED
@@ -119,7 +120,7 @@ async def test_what_every_endpoint_refuses_is_refused_at_once() -> None:
 
 async def test_a_wait_longer_than_the_patience_is_handed_to_the_caller() -> None:
     clock = Clock()
-    pool = pool_of(Node(getBlockHeight=httpx.Response(429, headers={"retry-after": "200"})), clock=clock)
+    pool = pool_of(Node(getBlockHeight=http_answer(429, headers={"retry-after": "200"})), clock=clock)
     with pytest.raises(OracleError) as raised:
         await pool.client.get_block_height()
     assert raised.value.error is errors.RATE_LIMITED
@@ -132,7 +133,7 @@ async def test_a_wait_longer_than_the_patience_is_handed_to_the_caller() -> None
 
 
 async def test_dead_endpoints_are_tried_less_and_less_and_given_up_after_the_patience() -> None:
-    clock, node = Clock(), Node(getBlockHeight=httpx.ConnectError("refused"))
+    clock, node = Clock(), Node(getBlockHeight=NotSent("refused"))
     pool = pool_of(node, clock=clock, patience_seconds=15.0)
     with pytest.raises(OracleError) as raised:
         await pool.client.get_block_height()
@@ -199,7 +200,7 @@ async def test_a_send_goes_to_every_healthy_endpoint_and_returns_at_the_first_su
 
     hanging = Node(sendTransaction=lambda *_: slow())
     lagging = Node(getSlot=1, sendTransaction=str(SIGNATURE))
-    refusing = Node(sendTransaction=httpx.ConnectError("refused"))
+    refusing = Node(sendTransaction=NotSent("refused"))
     pool = pool_of(refusing, hanging, lagging)
     await pool.check()
     assert await pool.client.send_transaction(b"tx") == SIGNATURE
@@ -211,8 +212,8 @@ async def test_a_send_goes_to_every_healthy_endpoint_and_returns_at_the_first_su
 async def test_of_failed_sends_one_that_leaves_doubt_outweighs_the_rest() -> None:
     nodes = [
         Node(sendTransaction=preflight("AccountNotFound")),
-        Node(sendTransaction=httpx.ReadTimeout("slow")),
-        Node(sendTransaction=httpx.ConnectError("refused")),
+        Node(sendTransaction=Lost("slow")),
+        Node(sendTransaction=NotSent("refused")),
     ]
     pool = pool_of(*nodes)
     with pytest.raises(OracleError) as raised:
@@ -228,7 +229,7 @@ async def test_of_failed_sends_one_that_leaves_doubt_outweighs_the_rest() -> Non
         (NodeError(-32003, "Transaction signature verification failure"), 1),
         (preflight("AlreadyProcessed"), 0),
         (preflight("BlockhashNotFound"), 0),
-        (httpx.Response(503), 0),
+        (http_answer(503), 0),
         (NodeError(-32005, "busy"), 0),
     ],
 )
@@ -242,7 +243,7 @@ async def test_an_endpoint_that_refuses_for_good_what_another_took_is_counted(
 
 
 async def test_an_airdrop_is_not_asked_for_again_when_its_answer_is_lost() -> None:
-    first, second = Node(requestAirdrop=httpx.ReadTimeout("slow")), Node(requestAirdrop=str(SIGNATURE))
+    first, second = Node(requestAirdrop=Lost("slow")), Node(requestAirdrop=str(SIGNATURE))
     with pytest.raises(OracleError) as raised:
         await pool_of(first, second).client.request_airdrop(ADDRESS, 1)
     assert raised.value.verdict is Verdict.UNKNOWN
@@ -253,7 +254,7 @@ async def test_a_pinned_client_stays_with_one_endpoint_and_raises_what_fails_the
     node = Node(
         getEpochInfo={"epoch": 0, "absoluteSlot": 90, "blockHeight": 80},
         getSignatureStatuses=in_context(100, [None]),
-        getFirstAvailableBlock=httpx.ReadTimeout("slow"),
+        getFirstAvailableBlock=Lost("slow"),
     )
     other = Node(getFirstAvailableBlock=0)
     pool = pool_of(node, other)
@@ -268,7 +269,7 @@ async def test_a_pinned_client_stays_with_one_endpoint_and_raises_what_fails_the
 
 
 async def test_the_state_of_endpoints_is_told_by_host_alone() -> None:
-    pool = pool_of(Node(), Node(getGenesisHash=httpx.ConnectError("refused")))
+    pool = pool_of(Node(), Node(getGenesisHash=NotSent("refused")))
     await pool.check()
     assert [endpoint.name for endpoint in pool.view()] == ["127.0.0.1:8899", "127.0.0.2:8899"]
     assert pool.view()[0].slot == 100
@@ -283,7 +284,7 @@ async def test_each_endpoint_is_timed_by_method_and_its_failures_are_counted_by_
         await clock.sleep(0.3)
         return 5
 
-    ill, well = Node(getBlockHeight=httpx.Response(500)), Node(getBlockHeight=slow)
+    ill, well = Node(getBlockHeight=http_answer(500)), Node(getBlockHeight=slow)
     pool = pool_of(ill, well, clock=clock)
     assert await pool.client.get_block_height() == 5
     of_ill, of_well = pool.meters()

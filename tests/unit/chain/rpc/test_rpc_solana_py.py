@@ -6,11 +6,10 @@ import json
 import warnings
 from typing import Any
 
-import httpx
 import pytest
 from anchorpy import Idl, Program, Provider, Wallet
 from anchorpy.error import AccountDoesNotExistError
-from rpc_wire import Node, NodeError, in_context, pool_of
+from rpc_wire import Node, NodeError, http_answer, in_context, pool_of
 from solana.rpc.types import TxOpts
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
@@ -47,7 +46,7 @@ async def test_its_calls_are_made_through_the_pool() -> None:
         ),
         (NodeError(-32002, "Simulation failed"), errors.PREFLIGHT_FAILED),
         (NodeError(-32002, "Simulation failed", {"err": "InventedIn2030"}), errors.PREFLIGHT_FAILED),
-        (httpx.Response(200, text="<html>"), errors.SEND_UNCERTAIN),
+        (http_answer(200, text="<html>"), errors.SEND_UNCERTAIN),
         ("not a signature", errors.SEND_UNCERTAIN),
     ],
 )
