@@ -167,7 +167,7 @@ async def bought(
     cleans up needs the id to cancel what is being paid for."""
     now_ms = context.clock.now_ms()
     log.info("job bought", provider=attempt.provider, job=handle.job_id, attempt=attempt.number)
-    started = Started(attempt.id, handle.job_id, dict(handle.detail), now_ms)
+    started = Started(attempt.id, handle.job_id, dict(handle.detail), now_ms, is_anew=is_repeat)
     if await context.store.write_together(attempts.started_all, started) is not AttemptState.RUNNING:
         # The attempt was given up while its call was under way: nobody waits for this job.
         await context.providers[attempt.provider].cancel(handle)

@@ -33,7 +33,9 @@ _FACT: Final = update(t).where(t.c.id == bindparam("wanted_id"))
 _WAS_LIVE: Final = is_one_of(t.c.state, LIVE_ATTEMPT)
 _STARTED: Final = _FACT.values(
     state=case((_WAS_LIVE, AttemptState.RUNNING), else_=t.c.state),
-    started_at_ms=func.coalesce(t.c.started_at_ms, bindparam("at_ms", type_=BigInteger)),
+    started_at_ms=func.coalesce(
+        bindparam("anew_at_ms", type_=BigInteger), t.c.started_at_ms, bindparam("at_ms", type_=BigInteger)
+    ),
 )
 _UNKNOWN: Final = _FACT.values(
     state=case((_WAS_LIVE, AttemptState.UNKNOWN), else_=t.c.state),
@@ -136,6 +138,7 @@ def started_all(conn: Connection, jobs: Sequence[Started]) -> list[AttemptState]
         {
             "wanted_id": job.attempt_id,
             "at_ms": job.now_ms,
+            "anew_at_ms": job.now_ms if job.is_anew else None,
             "wake_at_ms": job.now_ms,
             "job_id": job.job_id,
             "job_detail": dict(job.job_detail or {}),

@@ -98,12 +98,13 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What `attempts.started` is told."""
+    """What `attempts.started` is told. `is_anew`: what ran before is gone, and its time counts from now."""
 
     attempt_id: int
     job_id: str
     job_detail: Mapping[str, Any] | None
     now_ms: int
+    is_anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ import signal
 import pytest
 import tomlkit
 from pipeline_world import World, until
+from sqlalchemy import update
 
 from oracle.client.verify import verify
 from oracle.core.request import Status
-from oracle.store import attempts, requests
+from oracle.store import attempts, requests, schema
 from oracle.store.engine import Store
 from oracle.testing.daemon import DaemonProcess, running_daemon
 
@@ -86,6 +87,32 @@ async def test_sigterm_begins_nothing_new_and_loses_nothing(world: World) -> Non
     await daemon.start()
     for submitted in (begun, later):
         assert (await world.ended(submitted)).header.status is Status.FULFILLED
+    await daemon.stop()
+
+
+async def test_the_time_in_which_the_daemon_was_down_is_not_counted_as_time_of_a_call_that_begins_anew(
+    world: World,
+) -> None:
+    daemon = process(world)
+    await daemon.start()
+    world.model.faults.add("slow", seconds=60.0, count=None)
+    submitted = await world.submit()
+    store = await Store.open(world.config().database.url)
+    try:
+
+        async def runs() -> bool:
+            return [row.state for row in await store.read(lambda c: attempts.of(c, 1))] == ["running"]
+
+        await until(runs, "the call")
+        await daemon.kill()
+        hour_ago = update(schema.attempts).values(started_at_ms=schema.attempts.c.started_at_ms - 3_600_000)
+        await store.write(lambda c: c.execute(hour_ago))
+    finally:
+        await store.close()
+    world.model.faults.clear()
+    world.model.faults.add("slow", seconds=1.0, count=None)  # so that it is asked after while it runs
+    await daemon.start()
+    assert (await world.ended(submitted)).header.status is Status.FULFILLED
     await daemon.stop()
 
 

@@ -12,6 +12,7 @@ from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
 from oracle.store import attempts, experience, ledger, schema
 from oracle.store.attempts import AttemptRow
+from oracle.store.changes import Started
 from oracle.store.engine import Store
 from oracle.store.errors import ATTEMPT_EXISTS, LEASE_LOST, ROW_MISSING
 from oracle.store.experience import Experience
@@ -97,6 +98,17 @@ async def test_a_job_that_started_keeps_its_id_and_detail(store: Store) -> None:
     started = await store.write(lambda c: attempts.started(c, attempt.id, "job-1", {"ipfs": ["Qm", 1]}, NOW + 5))
     assert (started.state, started.job_id, started.job_detail) == (AttemptState.RUNNING, "job-1", {"ipfs": ["Qm", 1]})
     assert started.started_at_ms == NOW + 5
+
+
+@pytest.mark.parametrize(("is_anew", "started_at_ms"), [(False, NOW), (True, NOW + 9)])
+async def test_a_job_that_is_found_has_run_since_it_started_and_one_that_began_anew_since_then(
+    store: Store, is_anew: bool, started_at_ms: int
+) -> None:
+    attempt = await intend(store, await held(store))
+    for at_ms in (NOW, NOW + 9):
+        job = Started(attempt.id, "job-1", None, at_ms, is_anew=is_anew)
+        await store.write(lambda c, job=job: attempts.started_all(c, [job]))  # type: ignore[misc]
+    assert (await store.read(lambda c: attempts.get(c, attempt.id))).started_at_ms == started_at_ms
 
 
 async def test_a_job_id_that_comes_after_the_attempt_has_ended_is_not_lost(store: Store) -> None:
