@@ -362,6 +362,8 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
         "rates": {"sol_usd": "100", "nos_usd": "0.3"},
         "policy": {"deadline_margin_seconds": 0.2},
         "daemon": {"poll_interval_seconds": 0.1, "drain_seconds": 5},
+        # A provider that loses every answer is left alone for less time than these tests are patient.
+        "breaker": {"open_seconds": 1.0, "longest_open_seconds": 5.0},
         "settlement": {"flush_window_seconds": 0.02, "poll_interval_seconds": 0.2, "resend_interval_seconds": 0.5},
         "log": {"format": "json"},
         "providers": providers,
