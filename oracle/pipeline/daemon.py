@@ -52,6 +52,7 @@ from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells, Context
 from oracle.pipeline.errors import UNCONFIGURED_QUEUE, WRONG_CLUSTER
 from oracle.pipeline.fees import Fees
+from oracle.pipeline.orders import Orders
 from oracle.pipeline.purchases import Purchases
 from oracle.pipeline.queues import unconfigured_queues
 from oracle.pipeline.supervisor import supervise
@@ -156,8 +157,8 @@ def chain_access(
     instance: str,
 ) -> ChainAccess:
     """What providers that are paid on chain are given."""
-    view = RpcView(rpc)
-    return ChainAccess(Purchases(store, rpc, signer, view, fees, config.settlement, bells, clock, instance), view)
+    orders = Orders(rpc, signer, RpcView(rpc), fees, config.settlement, clock)
+    return ChainAccess(Purchases(store, orders, bells, clock, instance), orders.view)
 
 
 class Daemon:

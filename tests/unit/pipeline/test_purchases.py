@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from signing_cluster import NOW_MS, PROGRAM, Cluster, DrivenClock, View, token_account
 from solana.rpc.commitment import Commitment
-from solders.hash import Hash
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
-from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from oracle.chain.clock import SlotClock
 from oracle.chain.rpc.client import Client
 from oracle.chain.rpc.types import (
-    Account,
-    AtSlot,
-    Blockhash,
-    PriorityFee,
     SignatureHistory,
     SignatureStatus,
-    Simulation,
     TransactionFailure,
 )
 from oracle.chain.signer import KeypairSigner
@@ -39,10 +33,10 @@ from oracle.core.lifecycle import State
 from oracle.core.purchase import AccountState, AlreadyUsed, InFlight, Landed, NotBought, Order, Refused
 from oracle.core.settlement import SignatureState
 from oracle.pipeline import follow, prices
-from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells, Context
 from oracle.pipeline.errors import PURCHASE_IN_FLIGHT, PURCHASE_NOT_BOUGHT, TRANSACTION_NOT_LANDED
 from oracle.pipeline.fees import Fees
+from oracle.pipeline.orders import Orders
 from oracle.pipeline.purchases import Purchases
 from oracle.store import attempts, ledger, purchases, requests, settlements
 from oracle.store.changes import Sighted
@@ -53,93 +47,9 @@ from oracle.store.schema import SettlementState
 
 OPERATOR = Keypair.from_seed(bytes(range(32)))
 KEY = IdempotencyKey("5f0c2f8e-2a41-4f7e-9a9f-0d3c1b2a4e5f")
-PROGRAM = Pubkey.from_bytes(bytes([9] * 32))
 TOKENS = Pubkey.from_bytes(bytes([8] * 32))
 CONFIG = parse({"settlement": {"poll_interval_seconds": 0.001}})
 ADDRESS = str(Pubkey.from_bytes(bytes([1] * 32)))
-NOW_MS = 1_700_000_000_000
-
-
-class DrivenClock(Clock):
-    """Each look at it is a second later, so that whoever waits for its end comes to it."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_000.0
-
-    def now_ms(self) -> int:
-        return NOW_MS
-
-    def monotonic(self) -> float:
-        self.seconds += 1.0
-        return self.seconds
-
-
-@dataclass
-class Cluster:
-    """The calls that a purchase makes of a node; `on` maps a method to what is to happen in it first."""
-
-    failure: TransactionFailure | None = None
-    logs: tuple[str, ...] = ()
-    tokens_left: int = 0
-    prices: dict[Pubkey, int] = field(default_factory=dict)
-    sent: list[bytes] = field(default_factory=list)
-    was_sent: asyncio.Event = field(default_factory=asyncio.Event)
-    status: SignatureStatus | None = None
-    history: SignatureHistory | None = None
-    on: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
-
-    async def _before(self, method: str) -> None:
-        if method in self.on:
-            await self.on[method]()
-
-    async def simulate_transaction(self, wire: bytes, *, replace_blockhash: bool, accounts: Sequence[Pubkey]) -> Any:
-        await self._before("simulate")
-        VersionedTransaction.from_bytes(wire).sanitize()
-        left = tuple(Account(1, PROGRAM, token_account(self.tokens_left)) for _ in accounts)
-        return Simulation(5, self.failure, self.logs, 20_000, left)
-
-    async def get_recent_prioritization_fees(self, addresses: Sequence[Pubkey] = ()) -> list[PriorityFee]:
-        return [PriorityFee(1, max((self.prices.get(address, 0) for address in addresses), default=0))]
-
-    async def get_latest_blockhash(self) -> Blockhash:
-        await self._before("blockhash")
-        return Blockhash(Hash.default(), 1_000, 850)
-
-    async def send_transaction(self, wire: bytes) -> Signature:
-        await self._before("send")
-        self.sent.append(wire)
-        self.was_sent.set()
-        return VersionedTransaction.from_bytes(wire).signatures[0]
-
-    async def get_signature_statuses(self, signatures: Sequence[Signature]) -> AtSlot[list[Any]]:
-        return AtSlot(900, [self.status for _ in signatures])
-
-    async def get_signature_history(self, signatures: Sequence[Signature]) -> SignatureHistory:
-        assert self.history is not None
-        return self.history
-
-    async def get_multiple_accounts(self, addresses: Sequence[Pubkey], *_: Any, **__: Any) -> AtSlot[list[Any]]:
-        return AtSlot(5_000, [None for _ in addresses])
-
-    def pinned(self) -> Cluster:
-        return self
-
-
-@dataclass
-class View:
-    """Accounts that exist, and addresses that transactions have named."""
-
-    states: dict[Pubkey, AccountState] = field(default_factory=dict)
-    used: set[Pubkey] = field(default_factory=set)
-
-    async def accounts(self, addresses: Sequence[Pubkey], *, since_slot: int = 0) -> list[AccountState | None]:
-        return [self.states.get(address) for address in addresses]
-
-    async def accounts_of(self, program: Pubkey, contents: Any) -> dict[Pubkey, bytes]:
-        return {}
-
-    async def was_used(self, address: Pubkey) -> bool:
-        return address in self.used
 
 
 @dataclass
@@ -156,9 +66,8 @@ class Manager:
         signer = KeypairSigner(OPERATOR)
         rpc = cast(Client, self.cluster)
         fees = Fees(rpc, signer.public_key, CONFIG.settlement, self.clock)
-        self.buyer = Purchases(
-            self.store, rpc, signer, self.view, fees, CONFIG.settlement, self.bells, self.clock, "test"
-        )
+        orders = Orders(rpc, signer, self.view, fees, CONFIG.settlement, self.clock)
+        self.buyer = Purchases(self.store, orders, self.bells, self.clock, "test")
         self.context = Context(
             config=CONFIG,
             store=self.store,
@@ -202,10 +111,6 @@ class Manager:
         """What `follow` does when the cluster shows it."""
         (row,) = await self.signatures()
         await follow.landed(self.context, row, 870, finalized=state is SignatureState.FINALIZED)
-
-
-def token_account(amount: int) -> bytes:
-    return bytes(64) + amount.to_bytes(8, "little") + bytes(93)
 
 
 @pytest.fixture(scope="module")
