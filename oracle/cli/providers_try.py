@@ -25,11 +25,13 @@ from oracle.core.errors import OracleError
 from oracle.core.routing import is_same_model
 from oracle.core.text import harmless
 from oracle.pipeline import survey
-from oracle.pipeline.errors import TRIAL_ON_CHAIN, TRIAL_WITHOUT_MODEL
+from oracle.pipeline.errors import TRIAL_WITHOUT_MODEL
 from oracle.pipeline.trial import Books, Trial, quoted
-from oracle.providers import registry
+from oracle.providers.nosana.onchain import Deposit, NosanaOnChain
+from oracle.providers.nosana.onchain_funds import LEAST_LAMPORTS
+from oracle.providers.nosana.program import MICRO_NOS
 from oracle.providers.rented.compute import RentedCompute
-from oracle.providers.settings import NosanaOnChainSettings, RentedSettings
+from oracle.providers.settings import RentedSettings
 
 TIMEOUT_SECONDS: Final = 600.0
 _FIRST_CHARACTERS: Final = 200
@@ -69,16 +71,13 @@ class _Steps:
 
 
 async def try_one(config: Config, wish: Wish, json: bool) -> None:
-    settings = config.providers.get(wish.name)
-    if settings is None:
+    if wish.name not in config.providers:
         raise PROVIDER_UNKNOWN(wish.name)
-    if isinstance(settings, NosanaOnChainSettings):
-        raise TRIAL_ON_CHAIN(wish.name)
     _log_to_stderr()
     _stop_on_sigterm()
     tell = _Steps(is_shown=not json)
     async with survey.ground(config) as ground:
-        provider = registry.build(wish.name, settings, rates=ground.rates)
+        provider = ground.provider(wish.name, tell)
         books = Books(config, ground.store)
         if isinstance(provider, RentedCompute):
             async with _given_back(ground, provider, tell):
@@ -104,6 +103,8 @@ async def _try(config: Config, wish: Wish, provider: Compute, books: Books, tell
     else:
         quote = await quoted(provider, task, wish.max_lamports)
         tell("quoted", _quote(quote))
+        if isinstance(provider, NosanaOnChain):
+            tell("deposit", _deposit(await provider.deposit(task)))
         _confirm(quote, wish, is_asking=tell.is_shown)
         if quote.cost_lamports and books.store is None:
             tell("not booked", "there is no database yet, so no budget counts this trial")
@@ -157,6 +158,17 @@ def _quote(quote: Quote) -> str:
     return f"{lamports(quote.cost_lamports)} ({quote.cost.amount:.6g} {quote.cost.unit}){takes}"
 
 
+def _deposit(deposit: Deposit) -> str:
+    price, laid_down, most = (
+        f"{micro_nos / MICRO_NOS:.6f} NOS"
+        for micro_nos in (deposit.micro_nos_per_second, deposit.micro_nos, deposit.most_micro_nos)
+    )
+    return (
+        f"{laid_down}, {most} with the network fee if that is taken: {price} a second for {deposit.seconds} s "
+        f"on market {deposit.market}, and up to {LEAST_LAMPORTS:,} lamports of rent and fees; the rest comes back"
+    )
+
+
 def _tell_output(task: Task, output: Output, tell: _Steps) -> None:
     text = output.content.decode(errors="replace").strip()
     tell("answer", text[:_FIRST_CHARACTERS] + ("…" if len(text) > _FIRST_CHARACTERS else ""))
@@ -187,7 +199,7 @@ async def _given_back(ground: survey.Ground, provider: RentedCompute, tell: _Ste
 
 async def _see_that_it_is_gone(ground: survey.Ground, name: str, before: Collection[str], tell: _Steps) -> None:
     """A purchase that was interrupted may show only now. Where a daemon runs, what shows may be its own."""
-    fresh = registry.build(name, ground.config.providers[name], rates=ground.rates)
+    fresh = ground.provider(name)
     assert isinstance(fresh, RentedCompute)
     try:
         left = await fresh.server.live()

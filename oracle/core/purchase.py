@@ -51,9 +51,13 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class NotBought:
-    """Proven to have had no effect, for ever: never signed, refused, or dead."""
+    """Proven to have had no effect, for ever: never signed, refused, or dead.
+
+    Where an account must say so too, only one that is read as of `slot` or later does.
+    """
 
     why: str = ""
+    slot: int = 0
 
 
 Fate = Landed | InFlight | NotBought
@@ -119,8 +123,9 @@ class ChainView(Protocol):
     async def accounts_of(self, program: Pubkey, contents: Mapping[int, bytes]) -> dict[Pubkey, bytes]:
         """The data of every account of a program that hold these bytes at these offsets."""
 
-    async def was_used(self, address: Pubkey) -> bool:
-        """Whether a transaction that succeeded has named the address, as far back as the endpoint remembers."""
+    async def was_used(self, address: Pubkey, *, since_slot: int = 0) -> bool:
+        """Whether a transaction that succeeded has named the address, as far back as the endpoint remembers, and up to
+        `since_slot` at least."""
 
 
 @dataclass(frozen=True, slots=True)

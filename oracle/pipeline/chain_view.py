@@ -29,6 +29,6 @@ class RpcView:
         found = (await self._rpc.get_program_accounts(program, filters)).value
         return {Pubkey.from_string(address): data for address, data in zip(found.addresses, found.data, strict=True)}
 
-    async def was_used(self, address: Pubkey) -> bool:
-        signatures = await self._rpc.get_signatures_for_address(address)
+    async def was_used(self, address: Pubkey, *, since_slot: int = 0) -> bool:
+        signatures = await self._rpc.get_signatures_for_address(address, min_context_slot=since_slot or None)
         return any(info.failure is None for info in signatures)

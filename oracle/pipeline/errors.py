@@ -131,14 +131,14 @@ PURCHASE_NOT_BOUGHT = ErrorCode(
     "ORC-SETTLE-011",
     "A purchase by transaction has bought nothing",
     "Its transaction was refused, failed on chain, or is proven not to have landed within the life of its blockhash.",
-    "It is tried again as a purchase of its own. If it repeats, see the detail, and the fee cap in `[settlement]`.",
+    "A request buys anew, a trial is over. If it repeats, see the detail, and the fee cap in `[settlement]`.",
     Verdict.RETRY,
 )
 TRANSACTION_NOT_LANDED = ErrorCode(
     "ORC-SETTLE-012",
     "A transaction has not landed in time",
     "A transaction that withdraws or ends a job was sent, and was not confirmed within 45 seconds.",
-    "It is made anew: its program refuses a second effect. If it repeats, see the fee cap in `[settlement]`.",
+    "The daemon makes it anew; a trial tells how to find the job. If it repeats, see the fee cap in `[settlement]`.",
     Verdict.RETRY,
 )
 PROVIDER_SILENT = ErrorCode(
@@ -153,12 +153,6 @@ TRIAL_TOO_DEAR = ErrorCode(
     "The trial would cost more than allowed",
     "The provider's quote for the job is above the limit that was given. Nothing was bought.",
     "Raise --max-lamports, or try a cheaper model or a shorter time with --model and --timeout.",
-)
-TRIAL_ON_CHAIN = ErrorCode(
-    "ORC-PIPE-032",
-    "A trial cannot buy on chain",
-    "What is bought by transaction belongs to a request: by its row the daemon finds the purchase again.",
-    "Route a model to this provider alone, start `oracle run`, and ask with `oracle submit`.",
 )
 TRIAL_WITHOUT_MODEL = ErrorCode(
     "ORC-PIPE-033",

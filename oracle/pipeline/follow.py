@@ -17,7 +17,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 from sqlalchemy import Connection
 
-from oracle.chain.rpc.types import Account, AtSlot, SignatureStatus
+from oracle.chain.rpc.types import Account, AtSlot, SignatureHistory, SignatureStatus
 from oracle.core.backoff import backoff_seconds
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
@@ -102,8 +102,7 @@ async def each(steps: Iterable[tuple[SignatureRow, Awaitable[None]]]) -> None:
 
 async def decided(context: Context, row: SignatureRow, status: SignatureStatus) -> None:
     """A cluster that knows the signature needs no proof of absence."""
-    observed = Observed(str(status.commitment), status.failure is not None, None, None, False)
-    match judge(_attempted(row), observed):
+    match judge(_attempted(row), present(status)):
         case Next.SHOW if (row.state, row.slot) != (SignatureState.CONFIRMED, status.slot):
             await landed(context, row, status.slot, finalized=False)
         case Next.DONE:
@@ -199,10 +198,7 @@ async def look_for_the_dead(context: Context, rows: Sequence[SignatureRow]) -> N
             # It left the cluster's cache of recent statuses before we looked: the history decides.
             await decided(context, row, status)
             return
-        observed = Observed(
-            None, False, history.finalized_block_height, history.first_available_slot, searched_history=True
-        )
-        match judge(_attempted(row), observed):
+        match judge(_attempted(row), absent(history)):
             case Next.EXPIRED:
                 await free(context, row, SignatureState.EXPIRED, None, proof_slot=history.finalized_slot)
             case Next.OUTLIVED if await is_purchase(context, row):
@@ -313,6 +309,16 @@ def is_open(c: Connection, row: SignatureRow) -> bool:
 def book_fee(c: Connection, row: SignatureRow, now_ms: int) -> None:
     """A transaction that landed has paid its fee, whether it succeeded or not."""
     ledger.book(c, LedgerKind.TX_FEE, -(row.fee_lamports or 0), now_ms=now_ms, signature_id=row.id)
+
+
+def present(status: SignatureStatus) -> Observed:
+    """A signature that an endpoint knows."""
+    return Observed(str(status.commitment), status.failure is not None, None, None, False)
+
+
+def absent(history: SignatureHistory) -> Observed:
+    """One that is missing in a history, which may not reach far enough to prove anything."""
+    return Observed(None, False, history.finalized_block_height, history.first_available_slot, searched_history=True)
 
 
 def _attempted(row: SignatureRow) -> Attempted:

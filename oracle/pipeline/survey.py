@@ -18,11 +18,14 @@ from oracle.config.sections import RouteSettings
 from oracle.core.compute import Compute, Message, Money, Quote, Source, Task
 from oracle.core.errors import OracleError
 from oracle.core.purchase import ChainAccess
-from oracle.pipeline import daemon, price_checks
+from oracle.pipeline import charter, daemon, price_checks
+from oracle.pipeline.chain_view import RpcView
 from oracle.pipeline.clock import Clock
-from oracle.pipeline.context import Bells
 from oracle.pipeline.errors import PROVIDER_SILENT, UNEXPECTED
 from oracle.pipeline.fees import Fees
+from oracle.pipeline.orders import Orders
+from oracle.pipeline.trial import Tell
+from oracle.pipeline.trial_purchases import TrialPurchases
 from oracle.providers import errors, registry
 from oracle.providers.nosana.compute import NosanaCompute
 from oracle.providers.nosana.landlord import NosanaLandlord
@@ -97,13 +100,26 @@ class Ground:
 
     config: Config
     rates: LiveRates
-    chain: ChainAccess | OracleError | None
+    orders: Orders | OracleError | None
     """None where nobody is paid on chain; an error is why nobody can be."""
 
     store: Store | None
     experience: Mapping[str, tuple[Experience, ...]]
     paused: Mapping[str, str] | None
     """None where no daemon answers."""
+
+    def provider(self, name: str, tell: Tell = lambda *_: None) -> Compute:
+        """Built anew; close it. `tell` hears of its transactions. Raises what speaks against it."""
+        settings = self.config.providers[name]
+        chain = self._chain(tell) if isinstance(settings, NosanaOnChainSettings) else None
+        return registry.build(name, settings, rates=self.rates, chain=chain)
+
+    def _chain(self, tell: Tell) -> ChainAccess | None:
+        if isinstance(self.orders, OracleError):
+            raise self.orders
+        if self.orders is None or self.store is None:
+            return None
+        return ChainAccess(TrialPurchases(self.orders, self.store, tell), self.orders.view)
 
 
 @asynccontextmanager
@@ -113,7 +129,7 @@ async def ground(config: Config) -> AsyncIterator[Ground]:
         store = opened if isinstance(opened, Store) else None
         known = await _experience(store)
         rates = await stack.enter_async_context(price_checks.read_once(config))
-        yield Ground(config, rates, await _chain(stack, config, opened), store, known, await _paused(config))
+        yield Ground(config, rates, await _orders(stack, config, opened), store, known, await _paused(config))
 
 
 async def everybody(ground: Ground) -> list[Survey]:
@@ -132,10 +148,7 @@ async def of_provider(ground: Ground, name: str) -> Survey:
     )
     routes = [route for model in config.models.values() for route in model.routes if route.provider == name]
     try:
-        if isinstance(settings, NosanaOnChainSettings) and isinstance(ground.chain, OracleError):
-            raise ground.chain
-        chain = None if isinstance(ground.chain, OracleError) else ground.chain
-        provider = registry.build(name, settings, rates=ground.rates, chain=chain)
+        provider = ground.provider(name)
     except OracleError as error:
         return replace(blank, error=error, quotes=dict.fromkeys(routes, error))
     try:
@@ -271,25 +284,24 @@ async def _experience(store: Store | None) -> Mapping[str, tuple[Experience, ...
         return {}
 
 
-async def _chain(stack: AsyncExitStack, config: Config, store: Store | OracleError) -> ChainAccess | OracleError | None:
-    """What providers that are paid on chain are given: it takes a database, a key and a cluster."""
+async def _orders(stack: AsyncExitStack, config: Config, store: Store | OracleError) -> Orders | OracleError | None:
+    """What buying by transaction takes: a database, in which the spend policy counts, a key and a cluster."""
     if not registry.nosana_clusters(config.providers.values()):
         return None
     if isinstance(store, OracleError):
         return store
+    clock = Clock()
     try:
-        signer = await daemon.open_signer(config.operator)
-        stack.push_async_callback(signer.close)
+        key = await daemon.open_signer(config.operator)
+        stack.push_async_callback(key.close)
         pool = daemon.pool_of(config)
         stack.push_async_callback(pool.close)
         await pool.check()
     except OracleError as error:
         return error
-    clock = Clock()
+    signer = charter.guarded(key, charter.operator_charter(config), config.spending, store, clock)
     fees = Fees(pool.client, signer.public_key, config.settlement, clock)
-    return daemon.chain_access(
-        config, store, pool.client, signer, fees=fees, bells=Bells(), clock=clock, instance="survey"
-    )
+    return Orders(pool.client, signer, RpcView(pool.client), fees, config.settlement, clock)
 
 
 async def _paused(config: Config) -> dict[str, str] | None:

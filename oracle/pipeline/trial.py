@@ -69,6 +69,11 @@ class Books:
             lambda c: trials.book(c, budgets, lamports, provider=provider, key=key, now_ms=now_ms)
         )
 
+    async def reopen(self, key: IdempotencyKey) -> None:
+        """The entry of an earlier trial, whose job was found: its cost is not corrected yet."""
+        if self.store is not None:
+            self.entry = await self.store.read(lambda c: trials.entry_of(c, key))
+
     async def correct(self, lamports: int | None) -> None:
         """What it has really cost; where that is not known the quote stands."""
         entry = self.entry
@@ -110,6 +115,7 @@ class Trial:
             handle = await self._look_up("")
         except OracleError as error:
             raise TRIAL_NOT_FOUND(str(error)) from None
+        await self._books.reopen(self._key)
         return await self._bring(handle)
 
     async def _bring(self, handle: JobHandle) -> Output:
@@ -138,7 +144,7 @@ class Trial:
             try:
                 handle = await buying
             except OracleError as error:
-                self._tell("not bought", str(error))
+                self._tell("not known" if error.error is PURCHASE_UNCONFIRMED else "not bought", str(error))
             else:
                 await self._call_off(handle)
             raise
@@ -209,14 +215,15 @@ class Trial:
             return JobStatus(JobState.RUNNING, message="no word of it")
 
     async def _call_off(self, handle: JobHandle) -> None:
-        name = self._provider.name
-        if not self._provider.capabilities.cancel:
+        name, capabilities = self._provider.name, self._provider.capabilities
+        if not capabilities.cancel:
             self._tell("runs on", f"{name} cannot call a job off: it is paid for; --key {self._key} finds it again")
             return
         try:
             await _called(self._provider.cancel(handle))
         except OracleError as error:
-            self._tell("not called off", f"{error}: see the books of {name} for job {handle.job_id}")
+            again = f"; --key {self._key} finds it again" if capabilities.recovery is Recovery.LOOK_UP else ""
+            self._tell("not called off", f"{error}: see the books of {name} for job {handle.job_id}{again}")
         else:
             self._tell("called off", "what it has run until now may be charged")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from oracle.core.budget import Budget
 from oracle.store import spending
@@ -26,6 +26,18 @@ def book(conn: Connection, budgets: Sequence[Budget], lamports: int, *, provider
         lamports=-lamports,
         provider=provider,
         requester=REQUESTER,
-        note=f"trial {key}",
+        note=_note(key),
     )
     return int(conn.execute(entry.returning(ledger.c.id)).scalar_one())
+
+
+def entry_of(conn: Connection, key: str) -> int | None:
+    """The entry of a trial, where it was booked."""
+    query = select(ledger.c.id).where(
+        ledger.c.kind == LedgerKind.JOB, ledger.c.requester == REQUESTER, ledger.c.note == _note(key)
+    )
+    return conn.execute(query).scalar()
+
+
+def _note(key: str) -> str:
+    return f"trial {key}"

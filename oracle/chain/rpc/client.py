@@ -272,11 +272,14 @@ class Client:
         before: Signature | None = None,
         until: Signature | None = None,
         limit: int = 1000,
+        min_context_slot: int | None = None,
     ) -> list[SignatureInfo]:
         """Transactions that named the address, newest first: before `before`, down to `until`, both left out."""
-        config: dict[str, Any] = {"commitment": commitment, "limit": limit}
+        config = _config(commitment, min_context_slot, limit=limit)
         config |= {name: str(given) for name, given in (("before", before), ("until", until)) if given is not None}
-        return await self._call("getSignaturesForAddress", [str(address), config], _list_of(shapes.signature_info))
+        return await self._call(
+            "getSignaturesForAddress", [str(address), config], _list_of(shapes.signature_info), min_context_slot
+        )
 
     async def request_airdrop(self, address: Pubkey, lamports: int) -> Signature:
         """Ask for play money on a test cluster."""

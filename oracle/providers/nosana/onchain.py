@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
@@ -52,6 +53,24 @@ JOB_KEY: Final = "nosana-job"
 RUN_KEY: Final = "nosana-run"
 
 _HOUR: Final = Decimal(3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """What a job is listed with: the market's price for all of its time, of which the rest comes back."""
+
+    market: Pubkey
+    micro_nos_per_second: int
+    seconds: int
+
+    @property
+    def micro_nos(self) -> int:
+        return self.micro_nos_per_second * self.seconds
+
+    @property
+    def most_micro_nos(self) -> int:
+        """With the network fee, if there is one."""
+        return int(self.micro_nos * NETWORK_FEE)
 
 
 class NosanaOnChain:
@@ -97,40 +116,43 @@ class NosanaOnChain:
         usd = offer.usd_per_hour * Decimal(_timeout_seconds(task)) / _HOUR
         return usd_quote(usd, self._rates, self._terms.expected_seconds)
 
+    async def deposit(self, task: Task) -> Deposit:
+        """Where a job would be listed now, and what would be laid down for it."""
+        offer = await self._markets.best()
+        return Deposit(offer.market, offer.price, _timeout_seconds(task))
+
     async def submit(self, task: Task, key: IdempotencyKey) -> JobHandle:
         """Check what can be checked for free, pin the definition, and list one job."""
         self._check(task)
         terms = self._terms
         document = definition.build(task, key, terms.template, min_vram_gb=terms.min_vram_gb)
-        offer = await self._markets.best()
-        timeout_seconds = _timeout_seconds(task)
-        owner, deposit = self._buyer.payer, offer.price * timeout_seconds
-        await onchain_funds.check(self._view, self._program, owner, deposit)
+        deposit, owner = await self.deposit(task), self._buyer.payer
+        await onchain_funds.check(self._view, self._program, owner, deposit.micro_nos)
         cid = await pin(self._api, document, self._sleep)
         job, run = [await self._buyer.address(key, label) for label in (JOB_KEY, RUN_KEY)]
         listing = self._program.list_job(
             job=job,
             run=run,
-            market=offer.market,
+            market=deposit.market,
             owner=owner,
             definition=digest_of(cid),
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=deposit.seconds,
         )
         detail = {
             "key": key,
             "run": str(run),
             "cid": cid,
-            "market": str(offer.market),
+            "market": str(deposit.market),
             "listed_at": int(self._now()),
-            "timeout_seconds": timeout_seconds,
+            "timeout_seconds": deposit.seconds,
             "max_output_tokens": task.max_output_tokens,
         }
         # The price is fixed by the program as it lists: one that was raised meanwhile shows in the simulation.
-        most_spent = {self._program.nos_account(owner): int(deposit * NETWORK_FEE)}
-        order = Order((listing,), (JOB_KEY, RUN_KEY), (offer.market,), most_spent, detail)
+        most_spent = {self._program.nos_account(owner): deposit.most_micro_nos}
+        order = Order((listing,), (JOB_KEY, RUN_KEY), (deposit.market,), most_spent, detail)
         match await self._buyer.buy(key, order):
             case Landed(slot, _):
-                return self._handle(job, {**detail, **self._reserved(deposit), "slot": slot})
+                return self._handle(job, {**detail, **self._reserved(deposit.micro_nos), "slot": slot})
             case Refused() as refusal:
                 self._markets.forget()
                 raise _refused(refusal)
@@ -142,11 +164,11 @@ class NosanaOnChain:
         fate = await self._buyer.withdraw(key)
         job, run = [await self._buyer.address(key, label) for label in (JOB_KEY, RUN_KEY)]
         detail = {} if isinstance(fate, NotBought) else fate.detail
-        since_slot = fate.slot if isinstance(fate, Landed) else 0
+        since_slot = 0 if isinstance(fate, InFlight) else fate.slot
         sighting = (await self._jobs.look([(job, run)], since_slot)).get(job)
         if sighting is not None and sighting.job is not None:
             return Found(self._handle_of(key, job, run, sighting.job, detail, since_slot))
-        if await self._view.was_used(job):
+        if await self._view.was_used(job, since_slot=since_slot):
             return Found(self._handle(job, {"key": key, "run": str(run), **detail, "slot": since_slot}))
         match fate:
             case NotBought():

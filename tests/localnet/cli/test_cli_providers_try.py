@@ -103,10 +103,6 @@ async def test_what_goes_wrong_is_told_with_its_code(stand: Stand) -> None:
     assert (await stand.run("try", "ionet", "--yes")).refusal == "ORC-PROVIDER-007"
     assert (await stand.run("try", "nobody")).refusal == "ORC-CLI-008"
     assert (await stand.run("try", "nosana", "--yes", "-m", "unlisted")).refusal == "ORC-PROVIDER-010"
-    nosana = stand.provider("nosana")
-    onchain = {name: nosana[name] for name in ("base_url", "pinning_url", "gateway_url", "pinata_jwt")}
-    stand.settings["providers"]["chain"] = onchain | {"kind": "nosana_onchain"}
-    assert (await stand.run("try", "chain", "--yes")).refusal == "ORC-PIPE-032"
 
 
 @pytest.mark.parametrize(("name", "number"), [("nosana", signal.SIGINT), ("ionet-cloud", signal.SIGTERM)])

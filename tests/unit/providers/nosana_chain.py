@@ -72,7 +72,7 @@ class MemoryChain:
             and all(state.data[at : at + len(wanted)] == wanted for at, wanted in contents.items())
         }
 
-    async def was_used(self, address: Pubkey) -> bool:
+    async def was_used(self, address: Pubkey, *, since_slot: int = 0) -> bool:
         return address in self.used
 
     def put(self, address: Pubkey, data: bytes, owner: Pubkey = NOSANA.id, lamports: int = 1) -> None:
