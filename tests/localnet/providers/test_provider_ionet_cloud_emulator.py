@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import pytest
 from provider_jobs import ended
+from rented_jobs import MODEL, TASK, error_of, run
 
-from oracle.core.compute import IdempotencyKey, JobState, JobStatus, Message, Output, Piece, Recovery, Task
+from oracle.core.compute import IdempotencyKey, JobState, Output, Piece, Recovery
 from oracle.core.errors import OracleError
 from oracle.localnet.emulators.ionet import ApiKey, IonetCloud
 from oracle.localnet.emulators.openai import Personality, ScriptedOpenAI
@@ -27,8 +28,6 @@ from oracle.providers.rented.compute import RentedCompute
 
 pytestmark = pytest.mark.localnet
 
-MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-TASK = Task(MODEL, (Message("user", "What is six times seven?"),), max_output_tokens=64, seed=7, timeout_seconds=20)
 RATES = FixedRates(sol_usd=Decimal(100))
 # An RTX 4090 for an hour: 0.30 USD, 0.25 % and 2 % of fees.
 HOUR_USD = Decimal("0.30675")
@@ -79,16 +78,6 @@ async def ionet_cloud(**options: Any) -> AsyncIterator[Cloud]:
 async def cloud() -> AsyncIterator[Cloud]:
     async with ionet_cloud() as cloud:
         yield cloud
-
-
-async def run(compute: RentedCompute, key: str = "k", task: Task = TASK) -> JobStatus:
-    return await ended(compute, await compute.submit(task, IdempotencyKey(key)))
-
-
-async def error_of(compute: RentedCompute, task: Task = TASK) -> OracleError:
-    with pytest.raises(OracleError) as caught:
-        await compute.answer(task)
-    return caught.value
 
 
 async def test_a_batch_runs_on_one_container_which_is_then_given_back(cloud: Cloud) -> None:

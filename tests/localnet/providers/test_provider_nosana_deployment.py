@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 from provider_jobs import ended
+from rented_jobs import MODEL, TASK, error_of, run
 
-from oracle.core.compute import IdempotencyKey, JobState, JobStatus, Message, Output, Piece, Task
-from oracle.core.errors import OracleError
+from oracle.core.compute import IdempotencyKey, JobState, Message, Output, Piece
 from oracle.localnet.emulators.nosana import Account, Nosana
 from oracle.localnet.emulators.nosana.timings import Timings
 from oracle.localnet.emulators.openai import Personality, ScriptedOpenAI
@@ -26,8 +26,6 @@ from oracle.providers.rented.compute import RentedCompute
 
 pytestmark = pytest.mark.localnet
 
-MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-TASK = Task(MODEL, (Message("user", "What is six times seven?"),), max_output_tokens=64, seed=7, timeout_seconds=20)
 CREATE = "POST /deployments/create"
 ENGINES = {
     "vllm": MODEL,
@@ -76,16 +74,6 @@ async def nosana(**options: Any) -> AsyncIterator[Network]:
 async def network() -> AsyncIterator[Network]:
     async with nosana() as network:
         yield network
-
-
-async def run(compute: RentedCompute, key: str = "k", task: Task = TASK) -> JobStatus:
-    return await ended(compute, await compute.submit(task, IdempotencyKey(key)))
-
-
-async def error_of(compute: RentedCompute, task: Task = TASK) -> OracleError:
-    with pytest.raises(OracleError) as caught:
-        await compute.answer(task)
-    return caught.value
 
 
 async def test_a_batch_runs_on_one_deployment_which_is_then_given_back(network: Network) -> None:
