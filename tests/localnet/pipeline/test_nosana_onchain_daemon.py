@@ -200,15 +200,17 @@ async def test_a_result_that_was_cleaned_from_the_chain_is_read_from_the_indexer
 
 
 @long
-async def test_a_wallet_without_enough_nos_buys_nothing(world: World, nosana: NosanaWorld) -> None:
+async def test_a_wallet_without_enough_nos_buys_nothing_until_it_has(world: World, nosana: NosanaWorld) -> None:
     await nosana.spend_all_but(DEPOSIT - 1)
-    async with world.daemon() as daemon:
+    async with world.daemon(breaker={"open_seconds": 1, "longest_open_seconds": 1}) as daemon:
         submitted = await world.submit()
-        await rejected(world, submitted)
-        (attempt,) = await nosana.attempts(daemon, submitted)
-        assert (attempt.error_code, attempt.cost_lamports) == ("ORC-PROVIDER-009", 0)
-        assert await nosana.listings() == []
-        assert await nosana.nos() == DEPOSIT - 1
+        short = await attempt_that(nosana, daemon, submitted, lambda a: a.error_code is not None, "the refusal")
+        assert (short.error_code, short.cost_lamports) == ("ORC-PROVIDER-009", 0)
+        await world.reaches(daemon, submitted, State.ADMITTED)
+        assert (await nosana.listings(), await nosana.nos()) == ([], DEPOSIT - 1)
+        await world.node.call(lambda chain: genesis.grant_nos(chain, nosana.operator, NOS))
+        await answered(world, submitted)
+        assert len(await nosana.listings()) == 1
 
 
 async def test_a_wallet_that_is_emptied_at_the_last_moment_buys_nothing(world: World, nosana: NosanaWorld) -> None:
