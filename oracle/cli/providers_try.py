@@ -103,9 +103,11 @@ async def _try(config: Config, wish: Wish, provider: Compute, books: Books, tell
     else:
         quote = await quoted(provider, task, wish.max_lamports)
         tell("quoted", _quote(quote))
+        beside = ""
         if isinstance(provider, NosanaOnChain):
             tell("deposit", _deposit(await provider.deposit(task)))
-        _confirm(quote, wish, is_asking=tell.is_shown)
+            beside = ", and what its transactions cost"
+        _confirm(quote, wish, beside, is_asking=tell.is_shown)
         if quote.cost_lamports and books.store is None:
             tell("not booked", "there is no database yet, so no budget counts this trial")
         output = await trial.run(quote)
@@ -145,11 +147,11 @@ async def _task(config: Config, wish: Wish, provider: Compute) -> Task:
     )
 
 
-def _confirm(quote: Quote, wish: Wish, *, is_asking: bool) -> None:
+def _confirm(quote: Quote, wish: Wish, beside: str, *, is_asking: bool) -> None:
     """Raises ORC-CLI-009 where something would be spent and nobody has agreed."""
     if wish.is_confirmed or quote.cost_lamports == 0:
         return
-    if not is_asking or not typer.confirm(f"Spend up to {_quote(quote)}?", err=True):
+    if not is_asking or not typer.confirm(f"Spend up to {_quote(quote)}{beside}?", err=True):
         raise TRIAL_UNCONFIRMED(f"{quote.cost_lamports:,} lamports")
 
 
@@ -165,7 +167,8 @@ def _deposit(deposit: Deposit) -> str:
     )
     return (
         f"{laid_down}, {most} with the network fee if that is taken: {price} a second for {deposit.seconds} s "
-        f"on market {deposit.market}, and up to {LEAST_LAMPORTS:,} lamports of rent and fees; the rest comes back"
+        f"on market {deposit.market}, and up to {LEAST_LAMPORTS:,} lamports of rent and fees. "
+        "Rent, and what the job does not use, come back"
     )
 
 

@@ -51,6 +51,7 @@ class Fake:
     fetches: list[object] = field(default_factory=lambda: [Output(b"yes", "m")])
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event | None = None
+    cancel_fails: OracleError | None = None
     name: str = "fake"
     submitted: int = 0
     cancelled: list[JobHandle] = field(default_factory=list)
@@ -79,6 +80,8 @@ class Fake:
         return said(self.fetches)  # type: ignore[return-value]
 
     async def cancel(self, handle: JobHandle) -> None:
+        if self.cancel_fails is not None:
+            raise self.cancel_fails
         self.cancelled.append(handle)
 
 
@@ -155,12 +158,35 @@ async def test_a_job_that_outlives_its_time_is_called_off() -> None:
 async def test_an_interruption_in_the_middle_of_a_purchase_waits_for_its_answer_and_calls_the_job_off(
     can_cancel: bool,
 ) -> None:
-    gate, interrupted = asyncio.Event(), asyncio.Event()
-    fake = Fake(can_cancel=can_cancel, gate=gate)
-    told: list[str] = []
+    fake = Fake(can_cancel=can_cancel)
+    what, _ = await interrupted_while_buying(fake)
+    assert fake.cancelled == ([HANDLE] if can_cancel else [])
+    assert what == ("called off" if can_cancel else "runs on")
 
-    def tell(what: str, _: str) -> None:
-        told.append(what)
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"), [(LOST, "not known"), (errors.OUT_OF_CREDIT("nothing left"), "not bought")]
+)
+async def test_an_interruption_tells_apart_what_was_not_bought_and_what_nobody_knows(
+    failure: OracleError, outcome: str
+) -> None:
+    fake = Fake(Recovery.NEITHER, submits=[failure], finds=[CannotTell("no look-up")])
+    assert (await interrupted_while_buying(fake))[0] == outcome
+
+
+async def test_a_job_that_cannot_be_called_off_is_told_with_the_key_that_finds_it() -> None:
+    what, detail = await interrupted_while_buying(Fake(cancel_fails=errors.UNREACHABLE("away")))
+    assert (what, "--key k" in detail) == ("not called off", True)
+
+
+async def interrupted_while_buying(fake: Fake) -> tuple[str, str]:
+    """What is told last."""
+    fake.gate = gate = asyncio.Event()
+    interrupted = asyncio.Event()
+    told: list[tuple[str, str]] = []
+
+    def tell(what: str, detail: str) -> None:
+        told.append((what, detail))
         if what == "interrupted":
             interrupted.set()
 
@@ -172,8 +198,7 @@ async def test_an_interruption_in_the_middle_of_a_purchase_waits_for_its_answer_
     gate.set()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert fake.cancelled == ([HANDLE] if can_cancel else [])
-    assert told[-1] == ("called off" if can_cancel else "runs on")
+    return told[-1]
 
 
 async def test_an_earlier_job_is_followed_and_one_that_is_not_there_is_not_bought() -> None:
