@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -188,7 +189,8 @@ async def test_a_loop_that_does_not_turn_is_not_alive(world: World, http: httpx.
         stuck = await http.get("/livez")
     assert (alive.status_code, alive.json()) == (200, {"ok": True, "problems": {}})
     assert stuck.status_code == 503
-    assert stuck.json()["problems"] == {"loop stuck": "has not turned for 100 s"}
+    assert stuck.json()["problems"].keys() == {"loop stuck"}
+    assert re.fullmatch(r"has not turned for 1\d\d s", stuck.json()["problems"]["loop stuck"])
 
 
 async def probed(http: httpx.AsyncClient, problem: str) -> dict[str, Any]:
