@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -97,6 +98,22 @@ async def test_many_calls_at_once_share_sixteen_connections() -> None:
         assert await asyncio.gather(*calls) == [77] * 50
         await client.close()
     assert (server.most_open, server.connections) == (16, 16)
+
+
+async def test_a_call_that_is_called_off_while_it_connects_leaves_no_socket_open(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    async with endpoint(Server()) as host:
+        client = Client(Provider(f"http://{host}"))
+        for turns in range(100):
+            call = asyncio.ensure_future(client.get_slot())
+            for _ in range(turns % 20):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+        await client.close()
+    gc.collect()
+    assert not [warning for warning in recwarn if issubclass(warning.category, ResourceWarning)]
 
 
 async def test_a_server_that_says_goodbye_is_asked_on_a_new_connection() -> None:
