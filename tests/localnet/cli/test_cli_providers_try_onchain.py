@@ -14,7 +14,7 @@ import pytest
 import settings_file
 from command import Ran, oracle
 from nosana_daemon import answered
-from nosana_world import DEPOSIT, MARKET, NOS, PRICE, NosanaWorld, host_waits, is_listing, nosana, timings
+from nosana_world import DEPOSIT, MARKET, NOS, PRICE, NosanaWorld, host_waits, is_listing, long, nosana, timings
 from pipeline_world import World, until
 from solders.pubkey import Pubkey
 from solders.signature import Signature
@@ -158,6 +158,7 @@ async def test_a_send_whose_answer_is_lost_buys_one_job(
     assert len(set(lost)) == 1
 
 
+@long
 async def test_a_cluster_that_falls_silent_in_the_middle_is_asked_again_and_nothing_is_signed_twice(
     world: World, nosana: NosanaWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +225,7 @@ async def test_a_drained_wallet_buys_nothing(world: World, nosana: NosanaWorld) 
     assert [entry.lamports for entry in await booked(world, LedgerKind.JOB)] == [0]
 
 
+@long
 async def test_a_wallet_that_is_drained_before_the_simulation_signs_nothing(
     world: World, nosana: NosanaWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,4 +316,27 @@ async def test_the_job_of_a_trial_that_was_killed_is_found_by_its_key(world: Wor
     assert len(await nosana.listings()) == 1
     (cost,) = await booked(world, LedgerKind.JOB)
     assert (cost.id, cost.lamports) == (quote.id, -ran.document["cost_lamports"])
-    assert cost.lamports > quote.lamports
+
+
+@long
+async def test_what_a_killed_trial_has_signed_is_dead_before_its_key_is_called_absent(
+    world: World, nosana: NosanaWorld
+) -> None:
+    await nosana.lose_listings()
+    running, lines = await process(world)
+    key = (await read_until(running, lines, "asked")).split()[-1]
+
+    async def sent() -> bool:
+        return bool(nosana.lost)
+
+    await until(sent, "a listing that was sent, and lost")
+    running.kill()
+    await running.wait()
+    ran = await hurried(world, tried(world, "--key", key))
+    assert (ran.status, '"ORC-PIPE-034"' in ran.err) == (1, True), ran.err
+    await nosana.lose_listings(False)
+    await world.rpc.send_transaction(nosana.lost[0])
+    await world.node.advance(3)
+    assert (await nosana.listings(), await nosana.nos()) == ([], NOS)
+    (quote,) = await booked(world, LedgerKind.JOB)
+    assert quote.lamports < 0

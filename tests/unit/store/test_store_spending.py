@@ -131,6 +131,8 @@ async def test_a_trial_counts_as_any_job_and_its_cost_replaces_its_quote(store: 
         await store.write(lambda c: book_trial(c, [DAY, mine], 400, key="k2"))
     assert raised.value.error is BUDGET_EXHAUSTED
     assert await store.read(lambda c: ledger.sum(c)) == -400
+    found = [await store.read(lambda c, key=key: trials.entry_of(c, key)) for key in ("k1", "k2")]  # type: ignore[misc]
+    assert found == [entry, None]
     await store.write(lambda c: ledger.correct(c, 50, ledger_id=entry))
     assert (await spent(store, DAY), await spent(store, mine)) == (50, 50)
     await store.write(lambda c: spending.recount(c, NOW))
