@@ -29,7 +29,7 @@ NOT_READY = ErrorCode(
     "The daemon's process ended, or did not become ready in time.",
     "See the end of its log, which is shown.",
 )
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 
 

@@ -1,6 +1,7 @@
 """A daemon that dies or stops loses nothing, buys nothing twice, and never shares its key or its file."""
 
 import signal
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import tomlkit
@@ -11,24 +12,33 @@ from oracle.client.verify import verify
 from oracle.core.request import Status
 from oracle.store import attempts, requests, schema
 from oracle.store.engine import Store
-from oracle.testing.daemon import DaemonProcess, running_daemon
+from oracle.testing.daemon import DaemonProcess
 
 pytestmark = [pytest.mark.localnet, pytest.mark.chaos]
 
-
-def process(world: World) -> DaemonProcess:
-    config = world.directory / "oracle.toml"
-    config.write_text(tomlkit.dumps(world.settings))
-    return DaemonProcess(
-        config,
-        world.settings["operator"]["base_uri"],
-        world.directory / "daemon.log",
-        {"XDG_RUNTIME_DIR": str(world.directory)},
-    )
+Processes = Callable[..., DaemonProcess]
 
 
-async def test_requests_in_every_state_survive_a_kill_and_are_answered_once(world: World) -> None:
-    daemon = process(world)
+@pytest.fixture
+async def process(world: World) -> AsyncIterator[Processes]:
+    """Daemons as processes, made as the world's settings are then. None outlives its test, however that ends."""
+    made: list[DaemonProcess] = []
+
+    def make(log: str = "daemon.log") -> DaemonProcess:
+        config = world.directory / "oracle.toml"
+        config.write_text(tomlkit.dumps(world.settings))
+        base_uri, environment = world.settings["operator"]["base_uri"], {"XDG_RUNTIME_DIR": str(world.directory)}
+        made.append(DaemonProcess(config, base_uri, world.directory / log, environment))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        if daemon.alive:
+            await daemon.kill()
+
+
+async def test_requests_in_every_state_survive_a_kill_and_are_answered_once(world: World, process: Processes) -> None:
+    daemon = process()
     await daemon.start()
     world.model.faults.add("slow", seconds=1.0, count=None)
     early = [await world.submit(nonce=n) for n in range(3)]
@@ -55,8 +65,8 @@ async def test_requests_in_every_state_survive_a_kill_and_are_answered_once(worl
         await store.close()
 
 
-async def test_what_was_settled_before_a_kill_is_served_after_it(world: World) -> None:
-    daemon = process(world)
+async def test_what_was_settled_before_a_kill_is_served_after_it(world: World, process: Processes) -> None:
+    daemon = process()
     await daemon.start()
     submitted = await world.submit()
     await world.ended(submitted)
@@ -70,8 +80,8 @@ async def test_what_was_settled_before_a_kill_is_served_after_it(world: World) -
     await daemon.stop()
 
 
-async def test_sigterm_begins_nothing_new_and_loses_nothing(world: World) -> None:
-    daemon = process(world)
+async def test_sigterm_begins_nothing_new_and_loses_nothing(world: World, process: Processes) -> None:
+    daemon = process()
     await daemon.start()
     world.model.faults.add("slow", seconds=0.5, count=None)
     begun = await world.submit(nonce=1)
@@ -92,8 +102,9 @@ async def test_sigterm_begins_nothing_new_and_loses_nothing(world: World) -> Non
 
 async def test_the_time_in_which_the_daemon_was_down_is_not_counted_as_time_of_a_call_that_begins_anew(
     world: World,
+    process: Processes,
 ) -> None:
-    daemon = process(world)
+    daemon = process()
     await daemon.start()
     world.model.faults.add("slow", seconds=60.0, count=None)
     submitted = await world.submit()
@@ -116,11 +127,10 @@ async def test_the_time_in_which_the_daemon_was_down_is_not_counted_as_time_of_a
     await daemon.stop()
 
 
-async def test_a_second_daemon_on_the_same_file_is_refused(world: World) -> None:
-    first = process(world)
+async def test_a_second_daemon_on_the_same_file_is_refused(world: World, process: Processes) -> None:
+    first = process()
     await first.start()
-    second = process(world)
-    second.log = world.directory / "second.log"
+    second = process("second.log")
     second.launch()
     assert await second.wait() == 1
     said = second.log.read_text()
@@ -129,24 +139,18 @@ async def test_a_second_daemon_on_the_same_file_is_refused(world: World) -> None
     await first.stop()
 
 
-async def test_a_second_daemon_with_the_same_key_and_another_file_is_refused(world: World) -> None:
-    first = process(world)
+async def test_a_second_daemon_with_the_same_key_and_another_file_is_refused(world: World, process: Processes) -> None:
+    first = process()
     await first.start()
     world.settings["database"] = {"url": "sqlite:///other.sqlite"}
-    second = process(world)
-    second.log = world.directory / "second.log"
+    second = process("second.log")
     second.launch()
     assert await second.wait() == 1
     assert "ORC-STORE-021" in second.log.read_text()
     await first.stop()
 
 
-async def test_a_request_made_while_the_daemon_was_down_is_found(world: World) -> None:
+async def test_a_request_made_while_the_daemon_was_down_is_found(world: World, process: Processes) -> None:
     submitted = await world.submit()
-    async with running_daemon(
-        process(world).config,
-        world.settings["operator"]["base_uri"],
-        world.directory / "daemon.log",
-        {"XDG_RUNTIME_DIR": str(world.directory)},
-    ):
-        assert (await world.ended(submitted)).header.status is Status.FULFILLED
+    await process().start()
+    assert (await world.ended(submitted)).header.status is Status.FULFILLED
