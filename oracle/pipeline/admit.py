@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from solders.pubkey import Pubkey
 from sqlalchemy import Connection
@@ -56,7 +57,13 @@ async def content_to_judge(context: Context, request: Request) -> bytes:
 
 def request_of(row: RequestRow) -> Request:
     """The request as the chain holds it, from the bytes in the row."""
-    return decode_request(Pubkey.from_string(row.address), row.account)
+    return _decoded(row.address, row.account)
+
+
+@lru_cache(maxsize=1024)
+def _decoded(address: str, account: bytes) -> Request:
+    """Every step asks for it anew, and an account is small."""
+    return decode_request(Pubkey.from_string(address), account)
 
 
 def candidates_of(context: Context, request: Request) -> tuple[Route, ...]:

@@ -11,7 +11,10 @@ Result = TypeVar("Result")
 
 
 class Batch(Generic[Item, Result]):
-    """`do` gets up to `most` items and returns a result or an exception for each, in order."""
+    """`do` gets up to `most` items and returns a result or an exception for each, in order.
+
+    Where it is eager, an item that comes while nothing is under way goes at once, and alone.
+    """
 
     def __init__(
         self,
@@ -19,10 +22,12 @@ class Batch(Generic[Item, Result]):
         *,
         most: int,
         window_seconds: float,
+        is_eager: bool = False,
     ) -> None:
         self._do = do
         self._most = most
         self._window_seconds = window_seconds
+        self._is_eager = is_eager
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._under_way: set[asyncio.Task[None]] = set()
@@ -30,7 +35,7 @@ class Batch(Generic[Item, Result]):
     async def add(self, item: Item) -> Result:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._waiting) >= self._most:
+        if len(self._waiting) >= self._most or (self._is_eager and not self._under_way):
             self._flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._window_seconds, self._flush)

@@ -37,7 +37,7 @@ def rehearsals(context: Context) -> Batch[RequestRow, None]:
     async def do(rows: Sequence[RequestRow]) -> Sequence[BaseException | None]:
         return await simulate_all(context, rows)
 
-    return Batch(do, most=TOGETHER, window_seconds=WINDOW_SECONDS)
+    return Batch(do, most=TOGETHER, window_seconds=WINDOW_SECONDS, is_eager=True)
 
 
 async def rehearse(context: Context, row: RequestRow) -> None:

@@ -163,20 +163,27 @@ async def call(
 async def bought(
     context: Context, row: RequestRow, attempt: AttemptRow, handle: JobHandle, *, is_repeat: bool = False
 ) -> None:
-    """The job's id is a fact, written on its own: even if the row is lost, as to a requester who cancels, whoever
-    cleans up needs the id to cancel what is being paid for."""
+    """The job's id is a fact, written whoever holds the row: even if that is lost, as to a requester who cancels,
+    whoever cleans up needs the id to cancel what is being paid for."""
     now_ms = context.clock.now_ms()
     log.info("job bought", provider=attempt.provider, job=handle.job_id, attempt=attempt.number)
     started = Started(attempt.id, handle.job_id, dict(handle.detail), now_ms, is_anew=is_repeat)
-    if await context.store.write_together(attempts.started_all, started) is not AttemptState.RUNNING:
-        # The attempt was given up while its call was under way: nobody waits for this job.
-        await context.providers[attempt.provider].cancel(handle)
-        return
     wake_at_ms = now_ms + (int(backoff_seconds(row.retries, context.clock.jitter()) * 1000) if is_repeat else 0)
     kept_until_ms = context.kept_until_ms(row, now_ms)
     later = Postponement(row, now_ms, wake_at_ms, count=is_repeat, kept_until_ms=kept_until_ms)
-    await context.store.write_together(requests.postpone_all, later)
+    if await context.store.write_together(bought_all, (started, later)) is not AttemptState.RUNNING:
+        # The attempt was given up while its call was under way: nobody waits for this job.
+        await context.providers[attempt.provider].cancel(handle)
+        return
     context.bells.ring(State.RUNNING)
+
+
+def bought_all(c: Connection, jobs: Sequence[tuple[Started, Postponement]]) -> list[AttemptState]:
+    """The state that each attempt is in now; the rows of those that run are put off, where they are held still."""
+    states = attempts.started_all(c, [started for started, _ in jobs])
+    running = [later for (_, later), state in zip(jobs, states, strict=True) if state is AttemptState.RUNNING]
+    requests.postpone_held(c, running)
+    return states
 
 
 async def unknown(context: Context, row: RequestRow, attempt: AttemptRow, why: str) -> None:

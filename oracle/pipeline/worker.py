@@ -115,14 +115,16 @@ async def nap_seconds(context: Context, states: Sequence[State]) -> float:
 
 async def attempt(context: Context, row: RequestRow, step: Step) -> None:
     """One step on one row; whatever goes wrong is that row's own affair."""
-    with structlog.contextvars.bound_contextvars(request=row.address, created_slot=row.created_slot):
-        try:
-            await step(context, row)
-        except OracleError as error:
-            await failed(context, row, error)
-        except Exception:
-            log.exception("step failed", step=step.__name__, state=row.state)
-            await failed(context, row, UNEXPECTED(step.__name__))
+    bound = structlog.contextvars.bind_contextvars(request=row.address, created_slot=row.created_slot)
+    try:
+        await step(context, row)
+    except OracleError as error:
+        await failed(context, row, error)
+    except Exception:
+        log.exception("step failed", step=step.__name__, state=row.state)
+        await failed(context, row, UNEXPECTED(step.__name__))
+    finally:
+        structlog.contextvars.reset_contextvars(**bound)
 
 
 async def failed(context: Context, row: RequestRow, error: OracleError) -> None:
