@@ -250,6 +250,21 @@ class Tended(Protocol):
         """Until cancelled: see to it that nothing is held that nobody needs. Run by the daemon, and by nobody else."""
 
 
+@runtime_checkable
+class Lingering(Protocol):
+    """A `Compute` whose jobs go on, and cost, after they have answered: only while one runs can its answer be had again
+    by a process that has lost it. So a job is let go of once its answer is durable, or not wanted."""
+
+    def release(self, handle: JobHandle) -> None:
+        """Begin to end the job, and see to it that it ends; one that has ended stays so. Returns at once."""
+
+
+def let_go(provider: Compute, handle: JobHandle) -> None:
+    """Nobody will ask for the answer of this job again."""
+    if isinstance(provider, Lingering):
+        provider.release(handle)
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Normalised data for a query: canonical JSON, its SHA-256, and where it came from."""

@@ -12,7 +12,17 @@ from solders.pubkey import Pubkey
 from sqlalchemy import Connection
 
 from oracle.chain.rpc.types import Account
-from oracle.core.compute import Absent, CannotTell, Compute, Found, IdempotencyKey, JobHandle, Recovery
+from oracle.core.compute import (
+    Absent,
+    CannotTell,
+    Compute,
+    Found,
+    IdempotencyKey,
+    JobHandle,
+    Lingering,
+    Recovery,
+    let_go,
+)
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import ENDED
 from oracle.core.policy import OVERTAKEN
@@ -33,11 +43,14 @@ log = structlog.get_logger(__name__)
 TURN_SECONDS = 2.0
 BATCH = 500
 PRUNE_SECONDS = 3_600.0
+LINGERING_MS = 3_600_000
+"""How long ago a job may have answered to be let go of at a start: long after that its own limit has ended it."""
 
 
 async def run(context: Context) -> None:
     """Until the daemon stops: one look at each duty; none keeps another from its turn."""
     pruned_at = context.clock.monotonic()
+    await tried(context, let_go_of_answered)
     all_duties: list[Callable[[Context], Awaitable[None]]] = [cancel_orphans, finalize_ends]
     if context.config.daemon.expire_overdue:
         all_duties.append(expire_overdue)
@@ -145,6 +158,17 @@ def judge_end(
     else:
         effects.ended(c, context, row, header, now_ms=now_ms)
     return None
+
+
+async def let_go_of_answered(context: Context) -> None:
+    """A process that dies as soon as an answer is durable leaves the job running, where jobs linger."""
+    names = [name for name, provider in context.providers.items() if isinstance(provider, Lingering)]
+    since_ms = context.clock.now_ms() - LINGERING_MS
+    for name in names:
+        for attempt in await context.store.read(
+            lambda c, name=name: attempts.answered_since(c, name, since_ms, limit=BATCH)  # type: ignore[misc]
+        ):
+            let_go(context.providers[name], handle_of(attempt))
 
 
 async def cancel_orphans(context: Context) -> None:

@@ -22,6 +22,7 @@ from oracle.core.compute import (
     JobStatus,
     Output,
     Recovery,
+    let_go,
 )
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
@@ -185,6 +186,7 @@ async def follow(
     match status.state if status else None:
         case JobState.SUCCEEDED:
             await collect(context, row, attempt, await provider.fetch(handle))
+            let_go(provider, handle)
             if len(race.live) > 1:
                 # Its rivals are orphans now.
                 context.bells.ring("ended")

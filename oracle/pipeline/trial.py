@@ -26,6 +26,7 @@ from oracle.core.compute import (
     Quote,
     Recovery,
     Task,
+    let_go,
 )
 from oracle.core.errors import OracleError, Verdict
 from oracle.core.policy import JOB_FAILED, JOB_TIMED_OUT, PURCHASE_ABSENT, PURCHASE_UNCONFIRMED
@@ -193,7 +194,9 @@ class Trial:
                 case JobState.SUCCEEDED:
                     fetches += 1
                     try:
-                        return await _called(self._provider.fetch(handle))
+                        output = await _called(self._provider.fetch(handle))
+                        let_go(self._provider, handle)
+                        return output
                     except OracleError as error:
                         # It is done and paid for: what goes wrong on the way here is tried again.
                         if error.verdict is Verdict.GIVE_UP or fetches == MOST_FETCHES:

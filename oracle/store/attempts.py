@@ -228,6 +228,17 @@ def live_of_all(conn: Connection, request_ids: Collection[int]) -> dict[int, lis
     return found
 
 
+def answered_since(conn: Connection, provider: str, since_ms: int, limit: int) -> list[AttemptRow]:
+    """Jobs of a provider that have succeeded since then, the newest first."""
+    query = (
+        select(t)
+        .where(t.c.provider == provider, t.c.state == AttemptState.SUCCEEDED, t.c.ended_at_ms > since_ms)
+        .order_by(t.c.ended_at_ms.desc(), t.c.id.desc())
+        .limit(limit)
+    )
+    return [AttemptRow(*row) for row in conn.execute(query)]
+
+
 def running(
     conn: Connection, provider: str | None = None, due_ms: int | None = None, limit: int = 1000
 ) -> list[AttemptRow]:

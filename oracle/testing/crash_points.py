@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from types import FunctionType
 from typing import Any, Final, TypeVar, cast
@@ -22,9 +22,10 @@ from solders.pubkey import Pubkey
 from oracle.chain import ws
 from oracle.chain.rpc.pool import Pool
 from oracle.chain.signer import Signer
-from oracle.config import Config
 from oracle.core.compute import Compute
+from oracle.pipeline import charter
 from oracle.pipeline.context import Context
+from oracle.providers.http import Http
 from oracle.store import migrate
 from oracle.store.engine import Store
 
@@ -59,14 +60,21 @@ class Points:
 
 
 @contextmanager
-def watched(points: Points, config: Config) -> Iterator[None]:
-    """Watch the seams of every daemon that is assembled inside: store, RPC, WebSocket, and the HTTP of providers."""
-    places = _provider_addresses(config)
+def watched(points: Points) -> Iterator[None]:
+    """Watch the seams of every daemon that is assembled inside: store, RPC, WebSocket, signer, and HTTP of providers,
+    with the servers that they rent."""
+    owners: dict[httpx.AsyncClient, str] = {}
+
+    def connect(http: Http, provider: str, *settings: Any, **more: Any) -> None:
+        connected(http, provider, *settings, **more)
+        owners[http._client] = provider
 
     def sent_to_provider(client: httpx.AsyncClient, request: httpx.Request, *_: Any, **__: Any) -> str | None:
-        url = str(request.url)
-        provider = next((name for address, name in places if url.startswith(address)), None)
+        provider = owners.get(client)
         return provider and f"http.{request.method} {provider} {_shape(request.url.path)}"
+
+    def guarded(*settings: Any) -> Signer:
+        return _WatchedSigner(points, guard(*settings))
 
     def upgrade(url: str) -> None:
         points.reach("before database.create")
@@ -80,7 +88,7 @@ def watched(points: Points, config: Config) -> Iterator[None]:
             points.reach("after ws.connect")
             yield socket
 
-    created, dialled = migrate.upgrade, ws._dial
+    created, dialled, connected, guard = migrate.upgrade, ws._dial, Http.__init__, charter.guarded
     with ExitStack() as stack:
         for owner, method, name in (
             (Store, "write", lambda _, work: f"store.write {_written(work)}"),
@@ -91,14 +99,15 @@ def watched(points: Points, config: Config) -> Iterator[None]:
             (httpx.AsyncClient, "send", sent_to_provider),
         ):
             stack.enter_context(patch.object(owner, method, _watching(points, getattr(owner, method), name)))
+        stack.enter_context(patch.object(Http, "__init__", connect))
+        stack.enter_context(patch.object(charter, "guarded", guarded))
         stack.enter_context(patch.object(migrate, "upgrade", upgrade))
         stack.enter_context(patch.object(ws, "_dial", dial))
         yield
 
 
-def watch_parts(points: Points, context: Context) -> None:
-    """Watch the parts that an assembled daemon was handed: its providers and its signer."""
-    context.signer = _WatchedSigner(points, context.signer)
+def watch_providers(points: Points, context: Context) -> None:
+    """Watch the providers that an assembled daemon was handed."""
     context.providers = {
         name: cast("Compute", _WatchedProvider(points, provider)) for name, provider in context.providers.items()
     }
@@ -174,17 +183,6 @@ def _loop() -> str:
     task = asyncio.current_task()
     name = "" if task is None else task.get_name()
     return "" if _UNNAMED_TASK.fullmatch(name) else f" for {name}"
-
-
-def _provider_addresses(config: Config) -> list[tuple[str, str]]:
-    """Every address in the providers' settings with the provider's name, the longest first."""
-    places = {
-        value.rstrip("/"): name
-        for name, settings in config.providers.items()
-        for value in cast("Mapping[str, Any]", settings.model_dump()).values()
-        if isinstance(value, str) and value.startswith("http")
-    }
-    return sorted(places.items(), key=lambda place: -len(place[0]))
 
 
 def _shape(path: str) -> str:

@@ -30,7 +30,7 @@ from oracle.config import Config, load
 from oracle.logs import set_up
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.daemon import assembled
-from oracle.testing.crash_points import Points, watch_parts, watched
+from oracle.testing.crash_points import Points, watch_providers, watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def live(life: Life) -> Points:
     config = load(life.config)
     set_up(config.log)
     points = Points(_both(_crash(life.crash_at), _recorder(life.record)))
-    with watched(points, config):
+    with watched(points):
         asyncio.run(_run(config, points, stepped_clock(life.clock_steps), with_gateway=life.gateway))
     return points
 
@@ -78,7 +78,7 @@ def live(life: Life) -> Points:
 async def _run(config: Config, points: Points, clock: Clock, *, with_gateway: bool) -> None:
     async with assembled(config, clock) as daemon:
         context = daemon.context
-        watch_parts(points, context)
+        watch_providers(points, context)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
         async with AsyncExitStack() as stack:

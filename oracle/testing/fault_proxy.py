@@ -42,7 +42,7 @@ _GOES_NOWHERE = frozenset({CallFault.HANG, CallFault.DROP, CallFault.HTML, CallF
 class FaultProxy:
     """See the head of the module. `url` and `ws_url` lead through it; `ws_url` is empty where there is no WebSocket.
 
-    `struck` counts what has happened, by kind and subject.
+    `struck` counts what has happened, by kind and subject; `doubled` are the bodies that were passed on twice.
     """
 
     def __init__(self, upstream: str, node: Node | None) -> None:
@@ -52,6 +52,7 @@ class FaultProxy:
         self.pushes = Faults(dict.fromkeys(PushFault, "push"))
         self.storm: Storm | None = None
         self.struck: Counter[tuple[str, str]] = Counter()
+        self.doubled: list[bytes] = []
         self.node = node
         self._slots_behind = 0
         self._upstream = upstream.rstrip("/")
@@ -123,6 +124,7 @@ class FaultProxy:
             case CallFault.LOSE_ANSWER:
                 raise CutConnection
             case CallFault.TWICE:
+                self.doubled.append(call.body)
                 return await self._fetch(call)
             case CallFault.LATE:
                 await self._be_overtaken()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from chaos_networks import NETWORKS, Sold
 from chaos_town import Asked, Oracle, Town
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
@@ -31,9 +33,19 @@ _ENDS: dict[type[Event], Status] = {
     RequestExpired: Status.EXPIRED,
     RequestCancelled: Status.CANCELLED,
 }
-PAID_JOBS = {"dear": 2, "leaky": 2, "gpu": 1, "listed": 1, "raced": 2, "doubled": 2}
+PAID_JOBS = {
+    "dear": 2,
+    "leaky": 2,
+    "intelligence": 2,
+    "gpu": 1,
+    "listed": 1,
+    "container": 1,
+    "batch": 1,
+    "raced": 2,
+    "doubled": 2,
+}
 """The most jobs that a request may cost, by model: docs/reliability.md, with `max_unconfirmed_purchases = 1`."""
-MOST_ATTEMPTS = 8
+MOST_ATTEMPTS = 40
 LISTING = bytes.fromhex("36aec14311298426")
 """How an instruction begins that lists a job: nosana.md §2."""
 
@@ -116,17 +128,15 @@ def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator
         if found.closes[asked.address] > 1:
             yield f"{asked.prompt}: closed {found.closes[asked.address]} times"
         created_slot = found.created_slots.get(asked.address, asked.created_slot)
-        if (jobs := paid_jobs(oracle, found, replace(asked, created_slot=created_slot))) > PAID_JOBS.get(
-            asked.model, jobs
-        ):
+        jobs = paid_jobs(oracle, found, replace(asked, created_slot=created_slot)) - oracle.doubled[asked.prompt]
+        if jobs > PAID_JOBS.get(asked.model, jobs):
             yield f"{asked.prompt}: {jobs} paid jobs"
+    yield from _sold(oracle, found)
     yield from _books(oracle, found)
 
 
 def paid_jobs(oracle: Oracle, found: History, asked: Asked) -> int:
     """How many jobs the provider's own books have for a request."""
-    if asked.model == "listed":
-        return found.listings[oracle.operator.pubkey()]
     if asked.model in ("gpu", "raced"):
         operator = str(oracle.operator.pubkey())
         keys = {
@@ -140,7 +150,34 @@ def paid_jobs(oracle: Oracle, found: History, asked: Asked) -> int:
         servers = ("slow", "dear") if asked.model == "doubled" else (asked.model,)
         sent = [body for server in servers for body in oracle.town.models[server].requests]
         return sum(body["messages"][-1]["content"] == asked.prompt for body in sent)
+    if asked.model == "intelligence":
+        return sum(asked.prompt in str(body) for body in oracle.town.models["gpu"].requests)
     return 0
+
+
+def _sold(oracle: Oracle, found: History) -> Iterator[str]:
+    """Where books do not say for whom they were written, all of them together say whether one is too many."""
+    listings = found.listings[oracle.operator.pubkey()]
+    asked = Counter(each.model for each in oracle.asked)
+    if listings > PAID_JOBS["listed"] * asked["listed"]:
+        yield f"{listings} jobs were listed on chain for {asked['listed']} requests"
+    if oracle.network is None:
+        return
+    sold = oracle.sold()
+    if NETWORKS[oracle.network].rents:
+        yield from _servers(sold)
+    elif len(sold) > PAID_JOBS[oracle.network] * asked[oracle.network]:
+        yield f"{len(sold)} of {oracle.network} were paid for {asked[oracle.network]} requests"
+    if running := sum(each.ended is None for each in sold):
+        yield f"{running} of {oracle.network} were left running"
+
+
+def _servers(sold: Sequence[Sold]) -> Iterator[str]:
+    """One at a time."""
+    in_order = sorted(sold, key=lambda each: each.began)
+    for one, other in itertools.pairwise(in_order):
+        if one.ended is None or one.ended > other.began:
+            yield f"a server was rented at {other.began} while another ran until {one.ended}"
 
 
 def _books(oracle: Oracle, found: History) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chaos_scenarios import Scenario
@@ -25,7 +26,7 @@ class Kill:
 
 async def recorded(town: Town, scenario: Scenario, name: str) -> list[str]:
     """The points that a scenario reaches, in their order."""
-    oracle = await town.oracle(name, queues=(scenario.queue,), **scenario.settings)
+    oracle = await town.oracle(name, queues=(scenario.queue,), network=scenario.network, **scenario.settings)
     file = oracle.directory / "points"
     script = await begun(oracle, scenario)
     oracle.launch(record=file)
@@ -38,23 +39,31 @@ async def recorded(town: Town, scenario: Scenario, name: str) -> list[str]:
     return reached
 
 
-async def killed(town: Town, kill: Kill, name: str) -> bool:
-    """Live until the crash, start again without one, and wait until everything has ended.
+async def killed(town: Town, kills: Sequence[Kill], name: str) -> list[Kill]:
+    """One oracle in the scenario of these kills, killed at one after another, then started once more until everything
+    has ended. Each life ends first what the one before has left, and then gets a new request, unless its crash has come
+    by then. Returns the kills whose points were not reached.
 
-    False where the point was not reached. Raises `AssertionError` where not everything ends.
+    Raises `AssertionError` where not everything ends.
     """
-    oracle = await town.oracle(name, queues=(kill.scenario.queue,), **kill.scenario.settings)
-    script = await begun(oracle, kill.scenario)
-    oracle.launch(crash_at=f"{kill.point}:{kill.nth}")
-    if not await crash(oracle, script):
-        # All is at rest, and the daemon may still reach the point now.
-        await oracle.daemon.kill()
-        return False
+    scenario = kills[0].scenario
+    oracle = await town.oracle(name, queues=(scenario.queue,), network=scenario.network, **scenario.settings)
+    scripts, missed = [await begun(oracle, scenario)], []
+    for kill in kills:
+        oracle.launch(crash_at=f"{kill.point}:{kill.nth}")
+        crashed = await crash(oracle, scripts)
+        if not crashed and kill is not kills[0]:
+            scripts.append(asyncio.create_task(scenario.play(oracle)))
+            crashed = await crash(oracle, scripts)
+        if not crashed:
+            missed.append(kill)
+            # All is at rest, and the daemon may still reach the point now.
+            await oracle.daemon.kill()
     oracle.launch()
-    await script
+    await asyncio.gather(*scripts)
     await oracle.at_rest()
     await oracle.daemon.kill()
-    return True
+    return missed
 
 
 async def begun(oracle: Oracle, scenario: Scenario) -> asyncio.Task[None]:
@@ -62,17 +71,17 @@ async def begun(oracle: Oracle, scenario: Scenario) -> asyncio.Task[None]:
     script = asyncio.create_task(scenario.play(oracle))
     if scenario.crash_first:
         oracle.launch(crash_at=scenario.crash_first)
-        assert await crash(oracle, script), f"{scenario.name}: the first crash did not come"
+        assert await crash(oracle, [script]), f"{scenario.name}: the first crash did not come"
     return script
 
 
-async def crash(oracle: Oracle, script: asyncio.Task[None]) -> bool:
+async def crash(oracle: Oracle, scripts: Sequence[asyncio.Task[None]]) -> bool:
     """Wait for the crash; False where everything has ended without one."""
     while True:
         try:
             status = await oracle.daemon.wait(0.2)
         except TimeoutError:
-            if script.done() and not oracle.unfinished():
+            if all(script.done() for script in scripts) and not oracle.unfinished():
                 return False
         else:
             assert status == KILLED, f"{oracle.name} ended with {status}:\n{oracle.tail()}"

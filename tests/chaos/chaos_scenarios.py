@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos_length import IS_LONG
 from chaos_replaced import served_at
 from chaos_town import PATIENCE_SECONDS, TERMS, Asked, Oracle, terms
 from chaos_wait import until
@@ -24,16 +23,22 @@ from oracle.core.request import Status, Uri
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scenario:
-    """`crash_first` names a point at which an earlier life has ended: what is watched is the life after it."""
+    """`crash_first` names a point at which an earlier life has ended: what is watched is the life after it.
+
+    `alone` says that its script looks at, or changes, what all requests of an oracle share: it is played once on each.
+    """
 
     play: Callable[[Oracle], Awaitable[None]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     crash_first: str | None = None
     queue: str = "open"
+    network: str | None = None
+    alone: bool = False
 
     @property
     def name(self) -> str:
-        return self.play.__name__ + (f" interrupted {self.crash_first}" if self.crash_first else "")
+        bought = f" on {self.network}" if self.network else ""
+        return self.play.__name__ + bought + (f" interrupted {self.crash_first}" if self.crash_first else "")
 
 
 async def answered(oracle: Oracle) -> None:
@@ -54,6 +59,23 @@ async def bought_on_nosana(oracle: Oracle) -> None:
 async def bought_on_chain(oracle: Oracle) -> None:
     """A transaction lists the job and pays for it."""
     await oracle.ask("listed")
+
+
+async def bought(oracle: Oracle) -> None:
+    """On a network that the oracle has to itself."""
+    assert oracle.network is not None
+    await oracle.ask(oracle.network, fee_lamports=FEE_LAMPORTS)
+
+
+async def bought_at_chat(oracle: Oracle) -> None:
+    """On one that can neither repeat nor look up."""
+    assert oracle.network is not None
+    await oracle.ask(oracle.network, end=(Status.FULFILLED, Status.REJECTED))
+
+
+async def bought_in_a_batch(oracle: Oracle) -> None:
+    """Which may take a day, and so has one."""
+    await oracle.ask("batch", queue="patient", ttl_slots=5_000_000)
 
 
 async def claimed(oracle: Oracle) -> None:
@@ -264,36 +286,55 @@ class FirstLost:
         return None if tx.signatures[0] == self.first else 0
 
 
+FEE_LAMPORTS = 10_000_000
+"""So much that it pays for an hour of a server."""
 _PATIENT: Mapping[str, Any] = {"settlement": {"flush_window_seconds": 0.7}}
 
-SCENARIOS = (
+LIVES = (
     Scenario(answered),
     Scenario(claimed, queue="claims"),
     Scenario(paid),
     Scenario(rejected),
     Scenario(fallen_back),
     Scenario(fetched),
-    Scenario(bought_on_nosana),
-    *([Scenario(bought_on_chain)] if IS_LONG else []),
-    Scenario(strange),
-    Scenario(retried),
+    Scenario(strange, alone=True),
     Scenario(unconfirmed),
     Scenario(expired),
     Scenario(closed, queue="brief"),
     Scenario(paid, crash_first="after http.POST dear /v1/chat/completions"),
     Scenario(answered, crash_first="before http.POST free /v1/chat/completions"),
+    Scenario(answered, crash_first="before rpc.sendTransaction settle.sign_and_send"),
+    Scenario(overtaken, queue="claims", settings=_PATIENT, alone=True),
+    Scenario(broke, settings={"policy": {"simulate_before_buying": False, "min_wallet_lamports": 0}}, alone=True),
+    Scenario(timed_out),
+    Scenario(overdue, settings={"settlement": {"flush_window_seconds": 8.0}}),
+    Scenario(beaten, queue="claims", alone=True),
+    Scenario(contested, queue="hasty", settings=_PATIENT, alone=True),
+    Scenario(orphaned, queue="hasty", alone=True),
+    Scenario(vanished, queue="hasty", alone=True),
+    Scenario(lost, alone=True),
+)
+"""Of a request, whoever is paid for it, the quickest first."""
+
+PURCHASES = (
+    Scenario(bought_on_nosana),
+    Scenario(bought_on_chain),
+    Scenario(bought, network="container"),
+    Scenario(bought, network="cloud"),
+    Scenario(bought, network="deployment"),
+    Scenario(bought_in_a_batch, network="batch", queue="patient"),
+    Scenario(bought_at_chat, network="intelligence"),
+    Scenario(retried),
     Scenario(bought_on_nosana, crash_first="after http.POST nosana /jobs/list"),
     Scenario(bought_on_nosana, crash_first="before provider.submit nosana submit.call"),
-    Scenario(answered, crash_first="before rpc.sendTransaction settle.sign_and_send"),
-    Scenario(overtaken, queue="claims", settings=_PATIENT),
-    Scenario(broke, settings={"policy": {"simulate_before_buying": False, "min_wallet_lamports": 0}}),
-    Scenario(timed_out),
-    Scenario(answer_lost),
-    Scenario(overdue, settings={"settlement": {"flush_window_seconds": 8.0}}),
-    Scenario(beaten, queue="claims"),
-    Scenario(contested, queue="hasty", settings=_PATIENT),
-    Scenario(orphaned, queue="hasty"),
-    Scenario(vanished, queue="hasty"),
-    Scenario(lost),
+    Scenario(bought_on_chain, crash_first="after rpc.sendTransaction purchases.Purchases._sign"),
+    Scenario(bought, network="container", crash_first="after http.POST container /v1/jobs"),
+    Scenario(bought, network="cloud", crash_first="after http.POST cloud /enterprise/v1/io-cloud/caas/deploy"),
+    Scenario(bought, network="deployment", crash_first="after http.POST deployment /deployments/create"),
+    Scenario(bought_in_a_batch, network="batch", queue="patient", crash_first="after http.POST batch /v1/batches"),
+    Scenario(answer_lost, alone=True),
 )
-"""The quickest first. One host works on the jobs of all that buy on chain, one after the other: that takes long."""
+"""On networks."""
+
+QUICK = LIVES[:4]
+SCENARIOS = LIVES + PURCHASES

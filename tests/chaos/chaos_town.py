@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 
 import tomlkit
 from chaos_length import IS_LONG
+from chaos_networks import GPU_MODEL, NETWORKS, STUBBORN, Sold
 from chaos_replaced import REPLACED
 from chaos_wait import until
 from solders.account import Account
@@ -36,18 +38,20 @@ from oracle.localnet.emulators.nosana import Nosana, genesis, jobs_program
 from oracle.localnet.emulators.nosana.chain_host import HOST_KEY
 from oracle.localnet.emulators.nosana.emulator import PIN_TOKEN
 from oracle.localnet.emulators.openai import Personality, ScriptedOpenAI
+from oracle.localnet.emulators.server import Emulator
 from oracle.localnet.emulators.server import serve as serve_emulator
 from oracle.localnet.server import Node
 from oracle.testing.crashing import Life
 from oracle.testing.forked import ForkedDaemon
 
 SLOT_SECONDS = 0.03
+SOON_FINAL = Config(finalized_lag_slots=8)
+"""For lives that are waited for until all is final, by the dozen."""
 FUNDS_LAMPORTS = 100_000_000_000
 PATIENCE_SECONDS = 400.0 if IS_LONG else 120.0
 """Long, for a machine that is busy with other things; where troubles are long, leases lapse before they are over."""
 
 LAMPORTS_PER_SIGNATURE = 5_000
-GPU_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 URI = "http://127.0.0.1:8787"
 
 Books = Callable[[str], list[tuple[Any, ...]]]
@@ -58,8 +62,10 @@ TERMS: Mapping[str, Mapping[str, Any]] = {
     "brief": {"retention_slots": 5},
     "claims": {"claim_required": True},
     "hasty": {"claim_required": True, "lease_slots": 20},
+    "patient": {"max_deadline_slots": 10_000_000},
 }
-"""The queues of every oracle: `brief` closes its requests at once, the leases of `hasty` lapse soon."""
+"""The queues of every oracle: `brief` closes its requests at once, the leases of `hasty` lapse soon, `patient` leaves
+days."""
 
 
 def terms(**changes: Any) -> QueueTerms:
@@ -139,11 +145,17 @@ class Town:
         return slot
 
     async def oracle(
-        self, name: str, *, queues: Sequence[str] = ("open",), books: Books | None = None, **settings: Any
+        self,
+        name: str,
+        *,
+        queues: Sequence[str] = ("open",),
+        network: str | None = None,
+        books: Books | None = None,
+        **settings: Any,
     ) -> Oracle:
         """An operator on queues of its own, with a requester beside it; its daemon is not started yet.
 
-        `books` reads its database where that is not the usual file.
+        It has the `network` to itself. `books` reads its database where that is not the usual file.
         """
         # Nosana counts calls by address, and all oracles of this town would share one: each gets its own.
         nosana = Nosana(self.gpu_url)
@@ -169,6 +181,14 @@ class Town:
                 ),
             )
         oracle.nosana_url = (await self.stack.enter_async_context(serve_emulator(oracle.nosana))).url
+        if network is not None:
+            emulator = NETWORKS[network].emulator(self.gpu_url)
+            url = (await self.stack.enter_async_context(serve_emulator(emulator))).url
+            oracle.network, oracle.emulator = network, emulator
+            settings |= {
+                "providers": {network: NETWORKS[network].provider(url)},
+                "models": NETWORKS[network].models(network),
+            }
         oracle.write_config(queues, settings, oracle.nosana_url)
         self.oracles.append(oracle)
         return oracle
@@ -189,9 +209,14 @@ class Oracle:
     nonces: Iterator[int] = field(default_factory=itertools.count)
     other_fees_lamports: int = 0
     """Fees of the operator's transactions that its daemon did not make."""
+    doubled: Counter[str] = field(default_factory=Counter)
+    """How often the network itself, not the daemon, has repeated a purchase, by prompt."""
     replaced: tuple[tuple[str, Any], ...] = REPLACED
     """What is replaced in every life of its daemon."""
     books: Books | None = None
+    network: str | None = None
+    emulator: Emulator | None = None
+    """The network that it has to itself, if it has one."""
     daemon: ForkedDaemon = field(init=False)
     second: ForkedDaemon = field(init=False)
     """Another one of the same configuration, where the database can be shared."""
@@ -278,7 +303,13 @@ class Oracle:
         for table, states in (("attempts", LIVE_ATTEMPT), ("signatures", OPEN_SIGNATURE)):
             for (found,) in self.select(f"SELECT state FROM {table} WHERE state IN ({states})"):
                 left.append(f"{table}: one is {found}")
-        return left
+        return left + [f"a {self.network} runs" for each in self.sold() if each.ended is None]
+
+    def sold(self) -> Sequence[Sold]:
+        """What its own network has sold to it, by the books of that."""
+        if self.network is None or self.emulator is None:
+            return ()
+        return NETWORKS[self.network].sold(self.emulator.books())
 
     def select(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of the daemon's database; none where it does not exist yet."""
@@ -344,12 +375,14 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
             **dict.fromkeys(("base_url", "pinning_url", "gateway_url"), oracle.town.host_url),
             "pinata_jwt": PIN_TOKEN,
             "models": [GPU_MODEL],
-            "max_queue_seconds": 60,
+            "max_queue_seconds": 600,
             "expected_seconds": 1,
         }
     route = {"model": "tiny", "timeout_seconds": 30}
     hedged = {"max_parallel_jobs": 2, "hedge_after_seconds": 0.3}
-    listed = [{"provider": "onchain", "model": GPU_MODEL, "timeout_seconds": 60}] if oracle.town.host_url else []
+    listed = (
+        [{"provider": "onchain", "model": GPU_MODEL, "timeout_seconds": 60, **STUBBORN}] if oracle.town.host_url else []
+    )
     return {
         "cluster": {"rpc": [oracle.town.node.rpc_url], "scan_interval_seconds": 2.0},
         "operator": {
@@ -370,7 +403,7 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
         "models": {
             "free": {"routes": [{"provider": "free", **route}]},
             "dear": {"routes": [{"provider": "dear", **route}]},
-            "gpu": {"routes": [{"provider": "nosana", "model": GPU_MODEL, "timeout_seconds": 60}]},
+            "gpu": {"routes": [{"provider": "nosana", "model": GPU_MODEL, "timeout_seconds": 60, **STUBBORN}]},
             **({"listed": {"routes": listed}} if listed else {}),
             "leaky": {"routes": [{"provider": "leaky", **route}]},
             "raced": {

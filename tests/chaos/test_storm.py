@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import orjson
 import pytest
 from chaos_laws import broken_laws
 from chaos_length import chance, say, seconds
@@ -31,8 +32,8 @@ REQUESTS_PER_SECOND = 6
 TTL_SLOTS = 2_500
 """So short that what is declined, as when a provider refuses a quote, expires while the test waits."""
 CHAT = ("free", "dear", "leaky", "broken", "stuck")
-NOT_OURS = {CallFault.TWICE, CallFault.HANG}
-"""A paid call that the network itself repeats is paid twice, whatever the daemon does."""
+ANSWER_SECONDS = 5.0
+"""So long a chat server may be silent: calls that hang are to be given up while the test waits."""
 
 
 @dataclass(slots=True)
@@ -40,6 +41,8 @@ class Weather:
     """The proxies that stand around one oracle."""
 
     proxies: list[FaultProxy] = field(default_factory=list)
+    chats: list[FaultProxy] = field(default_factory=list)
+    """Those before chat servers, which cannot tell that a call came twice."""
     begin: list[Callable[[], None]] = field(default_factory=list)
 
     def break_loose(self) -> None:
@@ -58,6 +61,11 @@ class Weather:
                 found[kind] += times
         return found
 
+    def doubled(self) -> Counter[str]:
+        """How often the network itself has repeated a call to a chat server, by prompt: nobody can prevent that."""
+        bodies = (orjson.loads(body) for proxy in self.chats for body in proxy.doubled)
+        return Counter(body["messages"][-1]["content"] for body in bodies)
+
 
 @asynccontextmanager
 async def surrounded(place: Town, name: str, seed: int) -> AsyncIterator[tuple[Oracle, Weather]]:
@@ -73,12 +81,15 @@ async def surrounded(place: Town, name: str, seed: int) -> AsyncIterator[tuple[O
             return proxy
 
         endpoints = [await before(place.node, rate=RPC_RATE) for _ in range(ENDPOINTS)]
-        once = [kind for kind in CallFault if kind not in NOT_OURS]
         providers = {}
         for chat in CHAT:
             settings = place.providers[chat]
-            proxy = await before(settings["base_url"].removesuffix("/v1"), rate=PROVIDER_RATE, calls=once)
+            proxy = await before(settings["base_url"].removesuffix("/v1"), rate=PROVIDER_RATE, calls=tuple(CallFault))
             providers[chat] = {**settings, "base_url": f"{proxy.url}/v1"}
+            weather.chats.append(proxy)
+        models = {
+            chat: {"routes": [{"provider": chat, "model": "tiny", "timeout_seconds": ANSWER_SECONDS}]} for chat in CHAT
+        }
         cluster = {
             "rpc": [proxy.url for proxy in endpoints],
             "websocket": endpoints[0].ws_url,
@@ -86,7 +97,7 @@ async def surrounded(place: Town, name: str, seed: int) -> AsyncIterator[tuple[O
         }
         # Asked more often than usual, so that more is there to be struck.
         settlement = {"poll_interval_seconds": 0.05, "resend_interval_seconds": 0.2}
-        changes = {"cluster": cluster, "providers": providers, "settlement": settlement}
+        changes = {"cluster": cluster, "providers": providers, "models": models, "settlement": settlement}
         oracle = await place.oracle(name, queues=QUEUES, **changes)
         nosana = await before(oracle.nosana_url, rate=PROVIDER_RATE)
         oracle.write_config(QUEUES, changes, nosana.url)
@@ -125,5 +136,6 @@ async def test_whatever_the_network_does_every_law_is_kept(tmp_path: Path, capsy
         oracle.launch()
         await oracle.at_rest()
         await oracle.daemon.kill()
+        oracle.doubled = weather.doubled()
         breaches = await broken_laws(place, as_expected=False)
     assert not breaches, f"ORACLE_CHAOS_SEED={seed}\n" + "\n".join(breaches)

@@ -9,7 +9,18 @@ import asyncio
 from collections.abc import Sequence
 
 from oracle.api.gateway.books import Call
-from oracle.core.compute import Absent, Compute, Found, IdempotencyKey, JobHandle, JobState, JobStatus, Output, Task
+from oracle.core.compute import (
+    Absent,
+    Compute,
+    Found,
+    IdempotencyKey,
+    JobHandle,
+    JobState,
+    JobStatus,
+    Output,
+    Task,
+    let_go,
+)
 from oracle.core.errors import OracleError, Verdict
 from oracle.core.policy import JOB_FAILED, JOB_TIMED_OUT, PURCHASE_ABSENT, PURCHASE_UNCONFIRMED
 from oracle.pipeline.batch import Batch
@@ -72,7 +83,10 @@ class Jobs:
                 case JobState.SUCCEEDED:
                     fetches += 1
                     try:
-                        return await self._provider.fetch(handle)
+                        output = await self._provider.fetch(handle)
+                        # Where it is lost now, the client's next call buys another: nobody asks for this one again.
+                        let_go(self._provider, handle)
+                        return output
                     except OracleError as error:
                         # The job is done and paid for: what went wrong on the way here is no reason to buy another.
                         if error.verdict is Verdict.GIVE_UP or fetches == MOST_FETCHES:

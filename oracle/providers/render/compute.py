@@ -1,7 +1,7 @@
 """`Compute` on Render's compute subnet: a container with a model server for each inference, ended once it has answered.
 
 What tells everything is at Dispersed: the purchase's key is the job's title, and the task lies in its environment. So a
-process that starts anew goes on with the same container. Only answers that nobody has fetched yet are in memory.
+process that starts anew goes on with the same container. Answers are in memory alone, until `release` says otherwise.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ _END_TRIES: Final = 10
 
 
 class RenderCompute:
-    """Implements `Compute`. `serve` connects to a container's address with the key that its server asks for."""
+    """Implements `Compute` and `Lingering`.
+
+    `serve` connects to a container's address with the key that its server asks for.
+    """
 
     # The container is reached over plain HTTP (§6): whoever is on the way can read, and so it counts as public.
     capabilities = Capabilities(recovery=Recovery.LOOK_UP, cancel=True, prompts_public=True)
@@ -152,6 +155,12 @@ class RenderCompute:
             job = await self._api.job(handle.job_id)
             if job is not None and not job.phase.has_ended and job.phase is not Phase.ENDING:
                 raise errors.UNAVAILABLE(f"job {handle.job_id} was not cancelled and has not ended")
+
+    def release(self, handle: JobHandle) -> None:
+        """Not before: a process that dies with the answer in its memory must find the container, and ask it again."""
+        ending = asyncio.create_task(self._end(handle.job_id), name=f"{self.name} end {handle.job_id}")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     async def balance(self) -> Money | None:
         """Not known: the ledger's rows are documented nowhere (§3)."""
@@ -267,9 +276,6 @@ class RenderCompute:
         if isinstance(outcome, OracleError):
             return await self._abandon(handle, outcome)
         _keep(self._outputs, handle.job_id, outcome)
-        ending = asyncio.create_task(self._end(handle.job_id), name=f"{self.name} end {handle.job_id}")
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
         return JobStatus(JobState.SUCCEEDED)
 
     def _ended(self, handle: JobHandle, job: Job) -> JobStatus:

@@ -68,6 +68,22 @@ async def test_a_purchase_whose_answer_is_lost_is_found_and_not_made_again(world
         assert len(emulator.books()["jobs"]) == 1
 
 
+async def test_a_container_that_a_dead_daemon_had_no_time_to_end_is_ended_by_the_next(world: World) -> None:
+    async with render(world) as (emulator, settings):
+        emulator.faults.add("error", on="PUT /v1/jobs/*", count=None)
+        async with world.daemon(**settings) as daemon:
+            submitted = await world.submit(**FEE)
+            await world.reaches(daemon, submitted, State.SETTLED)
+        assert [job["status"] for job in emulator.books()["jobs"]] == ["RUNNING"]
+        emulator.faults.clear()
+        async with world.daemon(**settings):
+
+            async def over() -> bool:
+                return [job["status"] for job in emulator.books()["jobs"]] == ["CANCELLED"]
+
+            await until(over, "the end of the container")
+
+
 async def test_a_daemon_that_starts_anew_goes_on_with_the_container_of_the_old_one(world: World) -> None:
     async with render(world, timings=Timings(load_seconds=1.5)) as (emulator, settings):
         async with world.daemon(**settings) as daemon:

@@ -96,13 +96,15 @@ async def render(
 # --- a job ---
 
 
-async def test_a_container_answers_and_is_ended() -> None:
+async def test_a_container_answers_and_is_ended_once_it_is_let_go_of() -> None:
     async with render() as world:
         quote = await world.compute.quote(TASK)
         handle = await world.bought()
         assert (await ended(world.compute, handle)).state is JobState.SUCCEEDED
         output = await world.compute.fetch(handle)
         assert await world.compute.fetch(handle) == output
+        assert world.statuses() == ["RUNNING"]
+        world.compute.release(handle)
         await world.compute.close()
         assert world.statuses() == ["CANCELLED"]
     # Ten minutes of the cheapest GPU, at 0.31 USD an hour.
@@ -415,7 +417,20 @@ async def test_a_container_that_has_answered_is_ended_though_the_first_try_fails
         world.emulator.faults.add(kind, on="PUT /v1/jobs/*")
         handle = await world.bought()
         assert (await ended(world.compute, handle)).state is JobState.SUCCEEDED
+        world.compute.release(handle)
         await until(world.compute, handle, lambda _: world.statuses() == ["CANCELLED"])
+
+
+async def test_an_answer_that_was_lost_with_its_process_is_asked_for_again() -> None:
+    async with render() as world:
+        handle = await world.bought()
+        assert (await ended(world.compute, handle)).state is JobState.SUCCEEDED
+        lost = await world.compute.fetch(handle)
+        newcomer = world.another()
+        assert (await ended(newcomer, handle)).state is JobState.SUCCEEDED
+        assert (await newcomer.fetch(handle)).content == lost.content
+        await newcomer.close()
+    assert len(world.statuses()) == 1
 
 
 async def test_a_job_is_not_called_failed_before_it_is_being_ended() -> None:
