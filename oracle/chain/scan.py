@@ -6,9 +6,9 @@ Every scan compares anew, so whatever was lost on the way (a push, a process, a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from solana.rpc.commitment import Confirmed, Finalized
 from solders.pubkey import Pubkey
@@ -20,7 +20,17 @@ from oracle.chain.sightings import Known, Layout, Sighting
 from oracle.core.request import RequestKey
 
 _BREATH: Final = 2_000
-"""Accounts that are compared before the event loop gets its turn: a few milliseconds."""
+"""Items that are looked at before the event loop gets its turn: a few milliseconds."""
+
+Item = TypeVar("Item")
+
+
+async def breathing(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """The items one by one, with a turn of the event loop now and then: a hundred thousand would stall it."""
+    for n, item in enumerate(items):
+        if n % _BREATH == 0:
+            await asyncio.sleep(0)
+        yield item
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +90,9 @@ class Scanner:
                 slot = read.slot if slot is None else min(slot, read.slot)
                 found.update(read.value.addresses)
                 different += await self._different(read, known)
-        await asyncio.sleep(0)
         missing = [
             address
-            for address, row in known.items()
+            async for address, row in breathing(known.items())
             if address not in found
             and (sweep or row.status in self._layout.open_statuses)
             and max(row.slot, sighted_at(address)) < (slot or 0)
@@ -150,13 +159,11 @@ class Scanner:
         return read
 
     async def _different(self, read: AtSlot[ProgramAccounts], known: Mapping[str, Known]) -> list[str]:
-        different = []
-        for n, (address, cut) in enumerate(zip(read.value.addresses, read.value.data, strict=True)):
-            if n % _BREATH == 0:
-                await asyncio.sleep(0)
-            if self._differs(address, cut, read.slot, known.get(address)):
-                different.append(address)
-        return different
+        return [
+            address
+            async for address, cut in breathing(zip(read.value.addresses, read.value.data, strict=True))
+            if self._differs(address, cut, read.slot, known.get(address))
+        ]
 
     def _key(self, address: str) -> Pubkey:
         try:

@@ -17,7 +17,7 @@ from oracle.chain.clock import SlotClock
 from oracle.chain.rpc.client import ACCOUNTS_PER_CALL, Client
 from oracle.chain.rpc.errors import BEHIND
 from oracle.chain.rpc.types import Memcmp
-from oracle.chain.scan import Differences, Scanner
+from oracle.chain.scan import Differences, Scanner, breathing
 from oracle.chain.sightings import Channel, Known, Layout, Sighting, Vanished
 from oracle.chain.ws import Connected, ProgramNotice, PubSub, SlotNotice
 from oracle.core.backoff import backoff_seconds
@@ -161,8 +161,10 @@ class Watcher:
         for key, slot in (await self._scanner.prove_absent(gone)).items():
             await deliver(Vanished(key, slot))
         if sweep:
-            kept = differences.found | known.keys()
-            self._sighted = {a: at for a, at in self._sighted.items() if a in kept or at[0] > differences.slot}
+            async for address in breathing([*self._sighted]):
+                is_there = address in differences.found or address in known
+                if not is_there and self._last(address) <= differences.slot:
+                    del self._sighted[address]
         self.stats.scans += 1
         self.stats.scan_seconds, self.stats.scan_slot = time.monotonic() - began, differences.slot
         self.stats.accounts = len(differences.found)

@@ -22,6 +22,7 @@ from oracle.chain.rpc import shapes
 from oracle.chain.rpc.shapes import Misshapen
 from oracle.chain.rpc.types import AtSlot, ProgramAccounts
 
+_ACCOUNTS_A_TURN: Final = 10_000
 _ADDRESS: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,44}")
 
 
@@ -42,9 +43,7 @@ async def read_apart(body: Sequence[bytes]) -> AtSlot[ProgramAccounts]:
         raise
     if reader.returncode != 0 or not packed:
         raise Misshapen(f"the body could not be read (status {reader.returncode})")
-    accounts = _unpack(packed)
-    await asyncio.sleep(0)  # unpacking took long enough for one turn of the event loop
-    return accounts
+    return await _unpack(packed)
 
 
 async def _exchange(reader: asyncio.subprocess.Process, body: Sequence[bytes]) -> bytes:
@@ -98,7 +97,7 @@ def _pack(read: AtSlot[ProgramAccounts]) -> bytes:
     return b"".join((orjson.dumps(head), b"\n", addresses, lengths, *read.value.data))
 
 
-def _unpack(packed: bytes) -> AtSlot[ProgramAccounts]:
+async def _unpack(packed: bytes) -> AtSlot[ProgramAccounts]:
     line, _, _ = packed[:1000].partition(b"\n")
     head = orjson.loads(line)
     if "misshapen" in head:
@@ -108,7 +107,12 @@ def _unpack(packed: bytes) -> AtSlot[ProgramAccounts]:
     data_at = lengths_at + head["lengths"]
     addresses = packed[start:lengths_at].decode().split("\n") if head["addresses"] else []
     lengths = struct.unpack(f"<{head['lengths'] // 4}I", packed[lengths_at:data_at])
-    data = [packed[a:b] for a, b in pairwise(accumulate(lengths, initial=data_at))]
+    edges = list(accumulate(lengths, initial=data_at))
+    data: list[bytes] = []
+    for first in range(0, len(lengths), _ACCOUNTS_A_TURN):
+        await asyncio.sleep(0)
+        data += [packed[a:b] for a, b in pairwise(edges[first : first + _ACCOUNTS_A_TURN + 1])]
+    await asyncio.sleep(0)
     return AtSlot(head["slot"], ProgramAccounts(addresses, data))
 
 

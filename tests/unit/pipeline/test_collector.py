@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
+
+import pytest
 
 from oracle.pipeline import collector
 
@@ -13,18 +16,41 @@ class Cycle:
         self.me = self
 
 
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
 def test_only_what_was_there_before_is_spared() -> None:
     before, kept = Cycle(), gc.get_freeze_count()
-    try:
-        collector.spare_what_is_there()
-        spared = gc.get_freeze_count()
-        after = Cycle()
-        died, is_spared = weakref.ref(after), weakref.ref(before)
-        del before, after
-        gc.collect()
-    finally:
-        gc.unfreeze()
+    collector.spare_what_is_there()
+    spared = gc.get_freeze_count()
+    after = Cycle()
+    died, is_spared = weakref.ref(after), weakref.ref(before)
+    del before, after
+    gc.collect()
 
     assert spared > kept + 1_000
     assert died() is None
     assert is_spared() is not None
+
+
+def test_a_hundred_thousand_rows_for_a_moment_bring_on_no_full_collection() -> None:
+    gc.set_threshold(700, 10, 10)
+    full: list[int] = []
+
+    def count(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 2:
+            full.append(1)
+
+    collector.spare_what_is_there()
+    gc.callbacks.append(count)
+    try:
+        for _ in range(3):
+            [[n] for n in range(100_000)]
+    finally:
+        gc.callbacks.remove(count)
+    assert not full
