@@ -22,16 +22,21 @@ _KINDS = (
     ("tardy", "open", 1),
     ("nobody", "open", 1),
 )
+_ENDS = {
+    "dear": (Status.FULFILLED, Status.REJECTED),
+    **dict.fromkeys(("broken", "leaky", "tardy", "nobody"), (Status.REJECTED,)),
+}
+"""How a request ends where there is time for it and purchases are interrupted once or twice; others are fulfilled."""
 NOSANA_EVERY = 40
 """Nosana allows few look-ups a minute, so most requests go elsewhere."""
 
 
 async def ask_for(oracle: Oracle, random: Random, *, seconds: float, per_second: float, ttl_slots: int = 8_000) -> None:
-    """Ask at a steady rate for so many seconds. Any end will do, as long as there is one."""
+    """Ask at a steady rate for so many seconds."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         (model, queue, _) = random.choices(_KINDS, [weight for *_, weight in _KINDS])[0]
         if len(oracle.asked) % NOSANA_EVERY == 0:
             model, queue = "gpu", "open"
-        await oracle.ask(model, queue=queue, ttl_slots=ttl_slots, end=tuple(Status))
+        await oracle.ask(model, queue=queue, ttl_slots=ttl_slots, end=_ENDS.get(model, (Status.FULFILLED,)))
         await asyncio.sleep(random.expovariate(per_second))
