@@ -107,7 +107,9 @@ async def _try(config: Config, wish: Wish, provider: Compute, books: Books, tell
         if isinstance(provider, NosanaOnChain):
             tell("deposit", _deposit(await provider.deposit(task)))
             beside = ", and what its transactions cost"
-        _confirm(quote, wish, beside, is_asking=tell.is_shown)
+        if _confirm(quote, wish, beside, is_asking=tell.is_shown):
+            # A price may have risen while a person thought: nothing is bought above what was agreed to.
+            quote = await quoted(provider, task, quote.cost_lamports)
         if quote.cost_lamports and books.store is None:
             tell("not booked", "there is no database yet, so no budget counts this trial")
         output = await trial.run(quote)
@@ -147,12 +149,13 @@ async def _task(config: Config, wish: Wish, provider: Compute) -> Task:
     )
 
 
-def _confirm(quote: Quote, wish: Wish, beside: str, *, is_asking: bool) -> None:
-    """Raises ORC-CLI-009 where something would be spent and nobody has agreed."""
+def _confirm(quote: Quote, wish: Wish, beside: str, *, is_asking: bool) -> bool:
+    """Whether somebody was asked. Raises ORC-CLI-009 where something would be spent and nobody has agreed."""
     if wish.is_confirmed or quote.cost_lamports == 0:
-        return
+        return False
     if not is_asking or not typer.confirm(f"Spend up to {_quote(quote)}{beside}?", err=True):
         raise TRIAL_UNCONFIRMED(f"{quote.cost_lamports:,} lamports")
+    return True
 
 
 def _quote(quote: Quote) -> str:

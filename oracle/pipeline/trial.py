@@ -111,10 +111,17 @@ class Trial:
         return await self._bring(handle)
 
     async def resume(self) -> Output:
-        """The answer of a job that was bought before under this key. Raises ORC-PIPE-034 where there is none."""
+        """The answer of a job that was bought before under this key.
+
+        Raises ORC-PIPE-034 where there is none, or where the provider has no way to tell, and ORC-POLICY-010 where a
+        provider that has one could not be asked, or cannot tell yet.
+        """
         try:
             handle = await self._look_up("")
         except OracleError as error:
+            may_be_there = self._provider.capabilities.recovery is Recovery.LOOK_UP
+            if error.error is not PURCHASE_ABSENT and may_be_there:
+                raise
             raise TRIAL_NOT_FOUND(str(error)) from None
         await self._books.reopen(self._key)
         return await self._bring(handle)

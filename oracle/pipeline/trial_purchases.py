@@ -149,7 +149,9 @@ class TrialPurchases:
         younger than this moment, has expired: only then do the accounts prove that it has not."""
         dead_after = self._withdrawn.setdefault(key, None)
         if dead_after is None:
-            tip = await self._orders.rpc.get_epoch_info(Processed)
+            # An endpoint that lags further would tell a height after which bytes of that process may still land.
+            rpc = self._orders.rpc
+            tip = await rpc.get_epoch_info(Processed, min_context_slot=max(0, rpc.tip_slot - MAX_LAG_SLOTS) or None)
             self._withdrawn[key] = tip.block_height + DEAD_AFTER_BLOCKS
             self._tell("waiting", f"{DEAD_AFTER_BLOCKS} blocks, until nothing that was sent under this key can land")
             return InFlight()

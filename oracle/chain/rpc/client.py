@@ -55,6 +55,11 @@ class Client:
         """Hosts, never URLs."""
         return self.transport.name
 
+    @property
+    def tip_slot(self) -> int:
+        """The newest slot that is known of the cluster, without a call; 0 where none is."""
+        return self.transport.tip_slot
+
     def pinned(self) -> Client:
         """A client to one endpoint, the best now: for answers that prove something only together (law 2).
 

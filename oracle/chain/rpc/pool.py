@@ -99,13 +99,17 @@ class Pool:
     def name(self) -> str:
         return ", ".join(provider.name for provider in self._providers)
 
+    @property
+    def tip_slot(self) -> int:
+        return core.tip_slot(self._states)
+
     def view(self) -> tuple[Endpoint, ...]:
         """What is known of each endpoint, in the order of the configuration."""
         return tuple(self._states)
 
     def health(self) -> tuple[Health, ...]:
         """The state of each endpoint now, in the same order."""
-        now, tip = self._now(), core.tip_slot(self._states)
+        now, tip = self._now(), self.tip_slot
         return tuple(core.health(state, now=now, tip_slot=tip) for state in self._states)
 
     def meters(self) -> tuple[Meter, ...]:
@@ -277,6 +281,10 @@ class _Pinned:
     @property
     def name(self) -> str:
         return self._pool.name_of(self._position)
+
+    @property
+    def tip_slot(self) -> int:
+        return self._pool.tip_slot
 
     async def call(self, call: Call[T]) -> T:
         return await self._pool.attempt_at(self._position, call)

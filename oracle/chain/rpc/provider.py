@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from email.utils import parsedate_to_datetime
@@ -44,6 +45,9 @@ BULK_BYTES: Final = 512 * 1024
 """From here on a body is read by `Call.read_bulk`: orjson takes about 10 ms for as much."""
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _MOST_BULK_BYTES: Final = 512 * 1024 * 1024
+_EDGE_BYTES: Final = 64
+_ID_FIRST: Final = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,18})\s*,')
+_ID_LAST: Final = re.compile(rb',\s*"id"\s*:\s*(\d{1,18})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
 _BULK_PATIENCE: Final = 6
 """How many times the usual time-out a bulk read may take."""
 
@@ -76,6 +80,10 @@ class Provider:
     @property
     def name(self) -> str:
         return self._address.name
+
+    @property
+    def tip_slot(self) -> int:
+        return 0
 
     async def call(self, call: Call[T]) -> T:
         try:
@@ -120,9 +128,8 @@ class Provider:
         return _guarded(where, call.read, result)
 
     async def _post(self, where: str, call: Call[Any]) -> Sequence[bytes]:
-        content = orjson.dumps(
-            {"jsonrpc": "2.0", "id": next(self._ids), "method": call.method, "params": list(call.params)}
-        )
+        asked = next(self._ids)
+        content = orjson.dumps({"jsonrpc": "2.0", "id": asked, "method": call.method, "params": list(call.params)})
         is_bulk = call.read_bulk is not None
         try:
             answer = await self._wire.post(
@@ -139,6 +146,10 @@ class Provider:
             raise TOO_LARGE(f"{where}: {error}") from None
         if answer.status != 200:
             raise self._http_error(where, answer)
+        if (answered := _id_of(answer.pieces)) not in (asked, None):
+            # Somebody on the way has answered twice, and from now on every answer of that connection is an older one's.
+            await self._wire.close()
+            raise GARBAGE(f"{where}: the answer to call {answered}, not to call {asked}")
         return answer.pieces
 
     def _http_error(self, where: str, answer: Answer) -> OracleError:
@@ -189,9 +200,17 @@ def _retry_after(answer: Answer) -> float | None:
         try:
             now = parsedate_to_datetime(answer.headers.get(b"date", b"").decode("latin-1"))
             seconds = (parsedate_to_datetime(header) - now).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
     return min(max(seconds, 0.0), 300.0) if seconds == seconds else None
+
+
+def _id_of(pieces: Sequence[bytes]) -> int | None:
+    """Which call a body says that it answers: before its result or after it, and nowhere else, so that it is found
+    without parsing. No result holds an `"id"` of its own that close to the edge."""
+    head, tail = b"".join(pieces[:2])[:_EDGE_BYTES], b"".join(pieces[-2:])[-_EDGE_BYTES:]
+    found = _ID_FIRST.match(head) or _ID_LAST.search(tail)
+    return int(found[1]) if found else None
 
 
 def _guarded(where: str, read: Callable[[Any], T], result: Any) -> T:

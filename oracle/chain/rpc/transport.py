@@ -34,6 +34,11 @@ class Transport(Protocol):
         """What may be shown of where it leads: hosts."""
         ...
 
+    @property
+    def tip_slot(self) -> int:
+        """The newest slot that more than one endpoint has answered with; of a single one, its newest. 0: not known."""
+        ...
+
     async def call(self, call: Call[T]) -> T:
         """Make the call at one endpoint."""
         ...

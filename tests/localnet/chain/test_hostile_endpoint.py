@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from typing import Any
 
+import orjson
 import pytest
 from raw_endpoint import Behaviour, endpoint, saying
 from solders.pubkey import Pubkey
@@ -95,7 +96,7 @@ async def test_a_pool_lives_with_one_such_endpoint_beside_a_good_one() -> None:
             while body.count(b"{") > body.count(b"}"):
                 body += await reader.readuntil(b"}")
             result = b'"%s"' % genesis if b"getGenesisHash" in body else b"77"
-            answer = b'{"jsonrpc":"2.0","id":1,"result":%s}' % result
+            answer = b'{"jsonrpc":"2.0","id":%d,"result":%s}' % (orjson.loads(body)["id"], result)
             writer.write(HEAD + b"content-length: %d\r\n\r\n" % len(answer) + answer)
             await writer.drain()
             await reader.readuntil(b"\r\n\r\n")

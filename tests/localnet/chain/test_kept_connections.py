@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -40,14 +41,14 @@ class Server:
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         for left in reversed(range(self.answers)):
-            method = await self._asked(reader)
+            asked = await self._asked(reader)
             self.open += 1
             self.most_open = max(self.most_open, self.open)
             self.arrived.release()
             await self.gate.wait()
             self.open -= 1
-            result = str(SIGNATURE) if method in ("sendTransaction", "requestAirdrop") else 77
-            body = orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": result})
+            result = str(SIGNATURE) if asked["method"] in ("sendTransaction", "requestAirdrop") else 77
+            body = orjson.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result})
             head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n" % len(body)
             writer.write(head + (b"connection: close\r\n" if self.goodbye else b"") + b"\r\n" + body)
             await writer.drain()
@@ -56,13 +57,13 @@ class Server:
             self.heads.append(await reader.readuntil(b"\r\n\r\n"))
         await self._asked(reader)
 
-    async def _asked(self, reader: asyncio.StreamReader) -> str:
+    async def _asked(self, reader: asyncio.StreamReader) -> dict[str, Any]:
         body = await reader.readuntil(b"}")
         while body.count(b"{") > body.count(b"}"):
             body += await reader.readuntil(b"}")
-        method: str = orjson.loads(body)["method"]
-        self.asked.append(method)
-        return method
+        asked: dict[str, Any] = orjson.loads(body)
+        self.asked.append(asked["method"])
+        return asked
 
 
 Ask = Callable[[Client], Awaitable[object]]
@@ -165,11 +166,37 @@ async def test_a_call_on_a_connection_that_closes_in_that_moment_may_have_been_r
 
 
 async def test_a_second_answer_that_nobody_asked_for_is_never_taken_for_that_of_the_next_call() -> None:
-    answers = [b'{"jsonrpc":"2.0","id":1,"result":%d}' % slot for slot in (77, 666)]
+    answers = [b'{"jsonrpc":"2.0","id":null,"result":%d}' % slot for slot in (77, 666)]
     twice = b"".join(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(each) + each for each in answers)
     async with endpoint(saying(twice, then_hang=True)) as host:
         client = Client(Provider(f"http://{host}"))
         assert [await client.get_slot() for _ in range(3)] == [77] * 3
+        await client.close()
+
+
+@pytest.mark.parametrize("shape", [b'{"jsonrpc":"2.0","id":%d,"result":%d}', b'{"result":%d,"id":%d}'])
+async def test_a_second_answer_that_comes_after_the_next_call_is_out_is_refused_and_nothing_is_shifted(
+    shape: bytes,
+) -> None:
+    async def doubling(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        late = b""
+        while True:
+            body = await reader.readuntil(b"}]}")
+            number = orjson.loads(body)["id"]
+            said = shape % (number, number)
+            answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(said) + said
+            writer.write(late or answer)
+            late = answer
+            await reader.readuntil(b"\r\n\r\n")
+
+    async with endpoint(doubling) as host:
+        provider = Provider(f"http://{host}")
+        client = Client(provider)
+        assert await client.get_slot() == 1
+        with pytest.raises(OracleError) as caught:
+            await client.get_slot()
+        assert caught.value.error is errors.GARBAGE
+        assert await client.get_slot() == 3
         await client.close()
 
 

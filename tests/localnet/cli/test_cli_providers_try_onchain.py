@@ -333,7 +333,7 @@ async def test_what_a_killed_trial_has_signed_is_dead_before_its_key_is_called_a
     running.kill()
     await running.wait()
     ran = await hurried(world, tried(world, "--key", key))
-    assert (ran.status, '"ORC-PIPE-034"' in ran.err) == (1, True), ran.err
+    assert (ran.status, '"ORC-PIPE-034"' in ran.err, "ORC-POLICY-017" in ran.err) == (1, True, True), ran.err
     await nosana.lose_listings(False)
     await world.rpc.send_transaction(nosana.lost[0])
     await world.node.advance(3)

@@ -12,6 +12,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
+from oracle.chain.rpc.errors import BEHIND
 from oracle.chain.rpc.types import (
     Account,
     AtSlot,
@@ -58,6 +59,7 @@ class Cluster:
     slot: int = 900
     history: SignatureHistory | None = None
     tips: dict[str, EpochInfo] = field(default_factory=dict)
+    tip_slot: int = 0
     on: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
     async def _before(self, method: str) -> None:
@@ -93,9 +95,12 @@ class Cluster:
     async def get_multiple_accounts(self, addresses: Sequence[Pubkey], *_: Any, **__: Any) -> AtSlot[list[Any]]:
         return AtSlot(5_000, [None for _ in addresses])
 
-    async def get_epoch_info(self, commitment: str) -> EpochInfo:
+    async def get_epoch_info(self, commitment: str, *, min_context_slot: int | None = None) -> EpochInfo:
         await self._before("epoch")
-        return self.tips[str(commitment)]
+        tip = self.tips[str(commitment)]
+        if tip.slot < (min_context_slot or 0):
+            raise BEHIND(f"slot {tip.slot}")
+        return tip
 
     def pinned(self) -> Cluster:
         return self

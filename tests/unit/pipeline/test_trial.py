@@ -207,3 +207,12 @@ async def test_an_earlier_job_is_followed_and_one_that_is_not_there_is_not_bough
     with pytest.raises(OracleError) as caught:
         await trial_of(Fake(finds=[Absent()])).resume()
     assert (caught.value.error, fake.submitted) == (TRIAL_NOT_FOUND, 0)
+
+
+async def test_an_earlier_job_of_which_nobody_can_tell_yet_is_not_called_absent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trial, "LOOK_UP_SECONDS", 0.0)
+    with pytest.raises(OracleError) as caught:
+        await trial_of(Fake(finds=[CannotTell("its transaction may still land")])).resume()
+    assert caught.value.error is PURCHASE_UNCONFIRMED

@@ -14,11 +14,12 @@ from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
 
 from oracle.chain.rpc.client import Client
-from oracle.chain.rpc.errors import UNREACHABLE
+from oracle.chain.rpc.errors import BEHIND, UNREACHABLE
 from oracle.chain.rpc.types import EpochInfo, SignatureHistory, SignatureStatus
 from oracle.chain.signer import KeypairSigner
 from oracle.config import parse
 from oracle.core.compute import IdempotencyKey
+from oracle.core.endpoints import MAX_LAG_SLOTS
 from oracle.core.errors import OracleError, Verdict
 from oracle.core.purchase import InFlight, Landed, NotBought, Order
 from oracle.pipeline.errors import PURCHASE_IN_FLIGHT, PURCHASE_NOT_BOUGHT
@@ -161,3 +162,13 @@ async def test_a_key_of_an_earlier_process_is_absent_only_once_its_blockhash_is_
     absent = await manager.buyer.withdraw(KEY)
     assert isinstance(absent, NotBought)
     assert absent.slot == 1_191
+
+
+async def test_an_endpoint_that_lags_is_not_believed_about_when_a_blockhash_is_dead(manager: Manager) -> None:
+    manager.cluster.tip_slot = 1_000 + MAX_LAG_SLOTS
+    manager.cluster.tips["processed"] = EpochInfo(0, 999, 899)
+    with pytest.raises(OracleError) as caught:
+        await manager.buyer.withdraw(KEY)
+    assert caught.value.error is BEHIND
+    manager.cluster.tips["processed"] = EpochInfo(0, 1_000, 900)
+    assert await manager.buyer.withdraw(KEY) == InFlight()

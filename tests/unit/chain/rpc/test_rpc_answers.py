@@ -81,6 +81,9 @@ async def test_statuses_are_read_in_chunks_of_256() -> None:
     assert read.value[256].commitment == Confirmed
 
 
+DATE = "Sun, 22 Nov 2026 10:00:00 GMT"
+
+
 @pytest.mark.parametrize(
     ("raw", "kind", "instruction", "custom"),
     [
@@ -311,9 +314,14 @@ async def test_an_error_of_no_known_shape_is_still_an_error(error: Any) -> None:
         (http_answer(429, headers={"retry-after": "nan"}), errors.RATE_LIMITED, None),
         (http_answer(429, headers={"retry-after": "soon"}), errors.RATE_LIMITED, None),
         (
+            http_answer(429, headers={"date": DATE, "retry-after": f"Mon, 20 Nov {'9' * 20} 19:12:08 +0000"}),
+            errors.RATE_LIMITED,
+            None,
+        ),
+        (
             http_answer(
                 429,
-                headers={"date": "Sun, 22 Nov 2026 10:00:00 GMT", "retry-after": "Sun, 22 Nov 2026 10:00:09 GMT"},
+                headers={"date": DATE, "retry-after": "Sun, 22 Nov 2026 10:00:09 GMT"},
             ),
             errors.RATE_LIMITED,
             9.0,
