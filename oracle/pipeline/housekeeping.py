@@ -50,7 +50,7 @@ LINGERING_MS = 3_600_000
 async def run(context: Context) -> None:
     """Until the daemon stops: one look at each duty; none keeps another from its turn."""
     pruned_at = context.clock.monotonic()
-    await tried(context, let_go_of_answered)
+    await tried(context, let_go_of_ended)
     all_duties: list[Callable[[Context], Awaitable[None]]] = [cancel_orphans, finalize_ends]
     if context.config.daemon.expire_overdue:
         all_duties.append(expire_overdue)
@@ -160,13 +160,13 @@ def judge_end(
     return None
 
 
-async def let_go_of_answered(context: Context) -> None:
-    """A process that dies as soon as an answer is durable leaves the job running, where jobs linger."""
+async def let_go_of_ended(context: Context) -> None:
+    """A process that dies as soon as an answer is durable, or refused, leaves the job running where jobs linger."""
     names = [name for name, provider in context.providers.items() if isinstance(provider, Lingering)]
     since_ms = context.clock.now_ms() - LINGERING_MS
     for name in names:
         for attempt in await context.store.read(
-            lambda c, name=name: attempts.answered_since(c, name, since_ms, limit=BATCH)  # type: ignore[misc]
+            lambda c, name=name: attempts.ended_since(c, name, since_ms, limit=BATCH)  # type: ignore[misc]
         ):
             let_go(context.providers[name], handle_of(attempt))
 

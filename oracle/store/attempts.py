@@ -228,11 +228,12 @@ def live_of_all(conn: Connection, request_ids: Collection[int]) -> dict[int, lis
     return found
 
 
-def answered_since(conn: Connection, provider: str, since_ms: int, limit: int) -> list[AttemptRow]:
-    """Jobs of a provider that have succeeded since then, the newest first."""
+def ended_since(conn: Connection, provider: str, since_ms: int, limit: int) -> list[AttemptRow]:
+    """Jobs of a provider whose answer is durable, or not wanted, since then: the newest first."""
+    over = is_one_of(t.c.state, (AttemptState.SUCCEEDED, AttemptState.FAILED))
     query = (
         select(t)
-        .where(t.c.provider == provider, t.c.state == AttemptState.SUCCEEDED, t.c.ended_at_ms > since_ms)
+        .where(t.c.provider == provider, t.c.job_id.is_not(None), over, t.c.ended_at_ms > since_ms)
         .order_by(t.c.ended_at_ms.desc(), t.c.id.desc())
         .limit(limit)
     )

@@ -238,6 +238,20 @@ async def test_experience_is_of_the_newest_jobs_that_were_not_called_off(store: 
     assert (newest.jobs, newest.seconds, newest.success_rate) == (2, (2.5,), 0.5)
 
 
+async def test_jobs_whose_answer_was_kept_or_refused_are_told_apart_from_those_that_were_never_bought(
+    store: Store,
+) -> None:
+    row = await held(store)
+    for job, state in (("kept", "succeeded"), ("refused", "failed"), (None, "failed"), ("called-off", "cancelled")):
+        attempt = await intend(store, row)
+        if job is not None:
+            await store.write(lambda c, a=attempt, j=job: attempts.started(c, a.id, j, None, NOW))  # type: ignore[misc]
+        await finish(store, attempt, state)
+    found = await store.read(lambda c: attempts.ended_since(c, "nosana", 0, limit=10))
+    assert {attempt.job_id for attempt in found} == {"kept", "refused"}
+    assert await store.read(lambda c: attempts.ended_since(c, "render", 0, limit=10)) == []
+
+
 async def test_settling_is_measured_from_the_answer_to_the_landed_settlement_newest_first(store: Store) -> None:
     route = [("nosana", "llama-3")]
     for number, (answered, landed, state) in enumerate(
