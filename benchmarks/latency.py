@@ -25,7 +25,7 @@ from oracle.config import Log, parse
 from oracle.core.compute import IdempotencyKey, JobHandle, Output, Task
 from oracle.core.lifecycle import State
 from oracle.logs import set_up
-from oracle.pipeline import collector
+from oracle.pipeline import interpreter
 from oracle.pipeline.daemon import assembled
 from oracle.store import requests
 
@@ -96,7 +96,7 @@ async def measured(bench: Bench, per_second: float, seconds: float) -> tuple[Mom
             context = daemon.context
             context.providers = {"instant": Watched(moments)}
             context.rpc = WatchedClient(context.rpc, moments)  # type: ignore[assignment]
-            collector.spare_what_is_there()  # as `oracle run` does
+            interpreter.prepare()  # as `oracle run` does
             task = asyncio.create_task(daemon.run())
             await settled(daemon.context.store, WARM_UP)
             bench.submit(count, per_second)

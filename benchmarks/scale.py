@@ -35,7 +35,7 @@ from oracle.config import Log, parse
 from oracle.core.compute import JobHandle, JobState, JobStatus
 from oracle.core.lifecycle import State
 from oracle.logs import set_up
-from oracle.pipeline import collector
+from oracle.pipeline import interpreter
 from oracle.pipeline.daemon import assembled
 from oracle.store import attempts, requests
 from oracle.store.changes import Move, Purchase, Sighted, Started
@@ -234,7 +234,7 @@ async def watched(directory: Path, url: str, count: int, seconds: float) -> None
     began = time.perf_counter()
     async with assembled(config) as daemon:
         daemon.context.providers = {"instant": provider}
-        collector.spare_what_is_there()  # as `oracle run` does
+        interpreter.prepare()  # as `oracle run` does
         task, heart = asyncio.create_task(daemon.run()), asyncio.create_task(beat(stalls))
         cpu = time.process_time()
         await asyncio.sleep(seconds)

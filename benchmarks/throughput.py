@@ -21,7 +21,7 @@ from bench import Bench, Instant, chain, cpu_seconds_by_thread, document, machin
 from oracle.config import Log, parse
 from oracle.core.lifecycle import State
 from oracle.logs import set_up
-from oracle.pipeline import collector
+from oracle.pipeline import interpreter
 from oracle.pipeline.daemon import assembled
 from oracle.store import requests
 
@@ -65,7 +65,7 @@ async def settled(name: str, bench: Bench, count: int, *, over_http: bool) -> Fi
             daemon.context.providers = {"instant": Instant()}
         store = daemon.context.store
         began, cpu, threads = time.perf_counter(), time.process_time(), cpu_seconds_by_thread()
-        collector.spare_what_is_there()  # as `oracle run` does
+        interpreter.prepare()  # as `oracle run` does
         task = asyncio.create_task(daemon.run())
         while True:
             if (await store.read(requests.counts))[State.SETTLED] >= count:

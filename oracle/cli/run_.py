@@ -26,7 +26,7 @@ async def run_daemon(config: Config, *, with_gateway: bool = False) -> None:
     # Imported here: other commands need not wait for the whole daemon to load.
     from oracle.api.app import app
     from oracle.api.server import serving
-    from oracle.pipeline import collector, systemd
+    from oracle.pipeline import interpreter, systemd
     from oracle.pipeline.daemon import assembled
 
     async with AsyncExitStack() as stack:
@@ -44,6 +44,6 @@ async def run_daemon(config: Config, *, with_gateway: bool = False) -> None:
             from oracle.api.gateway.server import open_gateway
 
             await stack.enter_async_context(open_gateway(daemon.context))
-        collector.spare_what_is_there()
+        interpreter.prepare()
         systemd.notify("READY=1")
         await daemon.run()

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 class Batch(Generic[Item, Result]):
     """`do` gets up to `most` items and returns a result or an exception for each, in order.
 
-    Where it is eager, an item that comes while nothing is under way goes at once, and alone.
+    Where it is eager, nobody waits while nothing is under way: the window is for those who come meanwhile.
     """
 
     def __init__(
@@ -49,7 +49,12 @@ class Batch(Generic[Item, Result]):
             waiting, self._waiting = self._waiting, []
             task = asyncio.ensure_future(self._run(waiting))
             self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if self._is_eager and not self._under_way:
+            self._flush()
 
     async def _run(self, waiting: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

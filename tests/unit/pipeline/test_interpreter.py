@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from oracle.pipeline import collector
+from oracle.pipeline import interpreter
 
 
 class Cycle:
@@ -18,15 +19,16 @@ class Cycle:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    thresholds = gc.get_threshold()
+    thresholds, switch_seconds = gc.get_threshold(), sys.getswitchinterval()
     yield
     gc.unfreeze()
     gc.set_threshold(*thresholds)
+    sys.setswitchinterval(switch_seconds)
 
 
 def test_only_what_was_there_before_is_spared() -> None:
     before, kept = Cycle(), gc.get_freeze_count()
-    collector.spare_what_is_there()
+    interpreter.prepare()
     spared = gc.get_freeze_count()
     after = Cycle()
     died, is_spared = weakref.ref(after), weakref.ref(before)
@@ -46,7 +48,7 @@ def test_a_hundred_thousand_rows_for_a_moment_bring_on_no_full_collection() -> N
         if phase == "start" and info["generation"] == 2:
             full.append(1)
 
-    collector.spare_what_is_there()
+    interpreter.prepare()
     gc.callbacks.append(count)
     try:
         for _ in range(3):
