@@ -15,7 +15,7 @@ from chaos_scenarios import Scenario
 from chaos_town import Town
 
 AT_ONCE = 10
-TRIES = 3
+TRIES = 5
 """Some points are reached only if time allows, such as a second look at a job that was not done at the first."""
 IN_A_ROW = 1 if IS_LONG else 12
 """How many kills share an oracle. The last point of a row comes first, so that a life ends what was interrupted before

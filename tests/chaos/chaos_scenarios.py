@@ -327,7 +327,7 @@ PURCHASES = (
     Scenario(retried),
     Scenario(bought_on_nosana, crash_first="after http.POST nosana /jobs/list"),
     Scenario(bought_on_nosana, crash_first="before provider.submit nosana submit.call"),
-    Scenario(bought_on_chain, crash_first="after rpc.sendTransaction purchases.Purchases._sign"),
+    Scenario(bought_on_chain, crash_first="after rpc.sendTransaction orders.Orders.send"),
     Scenario(bought, network="container", crash_first="after http.POST container /v1/jobs"),
     Scenario(bought, network="cloud", crash_first="after http.POST cloud /enterprise/v1/io-cloud/caas/deploy"),
     Scenario(bought, network="deployment", crash_first="after http.POST deployment /deployments/create"),

@@ -45,7 +45,7 @@ from oracle.testing.crashing import Life
 from oracle.testing.forked import ForkedDaemon
 
 SLOT_SECONDS = 0.03
-SOON_FINAL = Config(finalized_lag_slots=8)
+SOON_FINAL = Config(finalized_lag_slots=16)
 """For lives that are waited for until all is final, by the dozen."""
 FUNDS_LAMPORTS = 100_000_000_000
 PATIENCE_SECONDS = 400.0 if IS_LONG else 120.0
