@@ -14,7 +14,7 @@ from chaos_lives import Kill, killed, recorded
 from chaos_scenarios import Scenario
 from chaos_town import Town
 
-AT_ONCE = 10
+AT_ONCE = 6
 TRIES = 5
 """Some points are reached only if time allows, such as a second look at a job that was not done at the first."""
 IN_A_ROW = 1 if IS_LONG else 12
