@@ -86,7 +86,7 @@ class Http:
             follow_redirects=False,
             # A proxy would carry what is meant for this machine off it.
             trust_env=not _is_loopback(base_url),
-            verify=_certificates() if base_url.startswith("https") else False,
+            verify=certificates(),
             transport=transport,
         )
 
@@ -273,7 +273,7 @@ def _is_web_address(url: str) -> bool:
 
 
 @functools.cache
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
     """Read once for all providers: it takes longer than most calls."""
     return httpx.create_ssl_context()
 

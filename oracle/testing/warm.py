@@ -10,11 +10,13 @@ import uvicorn.protocols.http.auto
 import uvicorn.protocols.websockets.auto
 
 from oracle.chain.program import idl, selfcheck
+from oracle.providers import http
 from oracle.testing import crashing
 
 __all__ = ["anyio", "crashing", "uvicorn"]
 
 selfcheck.check(idl.built_in())
+http.certificates()
 
 # What is here for good need not be looked at by the collector of every child, which would copy all of it.
 gc.collect()
