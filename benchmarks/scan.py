@@ -60,8 +60,8 @@ async def serve(count: int) -> None:
         for address, cut in accounts(count).items()
     ]
     context = {"slot": SLOT}
-    everything, nothing = (_answer({"context": context, "value": value}) for value in (items, []))
-    bare = _answer(items)
+    everything, nothing = (orjson.dumps({"context": context, "value": value}) for value in (items, []))
+    bare = orjson.dumps(items)
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -76,11 +76,12 @@ async def serve(count: int) -> None:
                 case "getProgramAccounts":
                     config = body["params"][1]
                     claimed = any(f["memcmp"]["bytes"] == "AQ==" for f in config["filters"])
-                    answer = nothing if claimed else everything if config.get("withContext") else bare
+                    result = nothing if claimed else everything if config.get("withContext") else bare
                 case "getGenesisHash":
-                    answer = _answer(str(PROGRAM))
+                    result = orjson.dumps(str(PROGRAM))
                 case _:
-                    answer = _answer(SLOT)
+                    result = orjson.dumps(SLOT)
+            answer = b'{"jsonrpc":"2.0","result":%s,"id":%s}' % (result, orjson.dumps(body["id"]))
             writer.write(HEAD % len(answer) + answer)
             await writer.drain()
 
@@ -136,10 +137,6 @@ async def compared(url: str, count: int) -> tuple[tuple[float, float], tuple[flo
     await client.close()
     await solana.close()
     return min(ours, key=lambda m: m[1]), min(theirs, key=lambda m: m[1])
-
-
-def _answer(result: Any) -> bytes:
-    return orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": result})
 
 
 @contextmanager
