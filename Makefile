@@ -29,10 +29,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Three files at a time: much of a test's time is waiting for a slot, a socket or a process. In their own order, because
+# Four files at a time: much of a test's time is waiting for a slot, a socket or a process. In their own order, because
 # the files with the fewest tests, which xdist would begin last, are those that take longest.
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-all: lint
 	ORACLE_TEST_LENGTH=long $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --timeout 3600
