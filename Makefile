@@ -1,7 +1,7 @@
 # make demo    the whole oracle on this machine: chain, program, model, emulators, daemon
 # make test    every test, from nothing
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all mutants lint program lock clean
+.PHONY: help demo test tests test-all mutants lint program lock clean
 SHELL := /bin/bash
 
 # The first interpreter from 3.11 to 3.13 that really runs; `make PYTHON=... demo` overrides it.
@@ -29,9 +29,13 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The linters, which take one processor half a minute, beside the tests.
+test: $(VENV)/.installed
+	@$(MAKE) --no-print-directory --jobs=2 lint tests
+
 # Four files at a time: much of a test's time is waiting for a slot, a socket or a process. In their own order, because
 # the files with the fewest tests, which xdist would begin last, are those that take longest.
-test: lint
+tests: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-all: lint

@@ -37,7 +37,7 @@ def status(config: ConfigOption = CONFIG, url: UrlOption = None, json: JsonOptio
     from oracle.store import migrate
 
     target = url or configuration(config).database.url
-    now, head = migrate.current(target), migrate.head()
+    now, head = migrate.current(target), migrate.HEAD
     if json:
         print_json({"current": now, "head": head, "ok": now == head})
     else:

@@ -1,17 +1,16 @@
-"""Bring a database to the schema of this version, and refuse one that is not there."""
+"""Bring a database to the schema of this version, and refuse one that is not there.
+
+Alembic is imported only where it has something to do: it takes as long to import as a short command runs, and a
+database that is as it should be needs none of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import cache
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import URL, Connection, inspect, text
 
 from oracle import resources
 from oracle.store.errors import DAMAGED, SCHEMA_NEWER, SCHEMA_OUTDATED
@@ -20,7 +19,13 @@ from oracle.store.postgresql import async_engine
 from oracle.store.sqlite import create_private, path_of, writing_engine
 from oracle.store.urls import is_sqlite, parse
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 T = TypeVar("T")
+
+HEAD: Final = "0005"
+"""The revision that this version of the oracle needs: the newest under `migrations/`."""
 
 _LOCK_TIMEOUT_SECONDS: Final = 60.0
 _ADVISORY_LOCK: Final = 0x0AC1E5C4E3A
@@ -40,6 +45,8 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 def downgrade(url: str, revision: str) -> None:
     """Undo migrations back to `revision`; `base` undoes all, with everything in the tables. Blocks, as `upgrade`."""
+    from alembic import command
+
     _alone(parse(url), lambda conn: command.downgrade(config(conn), revision))
 
 
@@ -51,26 +58,20 @@ def current(url: str) -> str | None:
     return _alone(parsed, _revision)
 
 
-@cache
-def head() -> str:
-    """The revision that this version of the oracle needs."""
-    revision = ScriptDirectory.from_config(config()).get_current_head()
-    assert revision is not None, "there is no migration"
-    return revision
-
-
 def assert_current(conn: Connection) -> None:
     """Raise ORC-STORE-004 or -005 unless the schema is the one that this version was written for."""
     found = _revision(conn)
-    if found == head():
+    if found == HEAD:
         return
     if found is None or _is_known(found):
-        raise SCHEMA_OUTDATED(f"it is at {found or 'nothing'}, this version needs {head()}")
-    raise SCHEMA_NEWER(f"it is at {found}, this version knows up to {head()}")
+        raise SCHEMA_OUTDATED(f"it is at {found or 'nothing'}, this version needs {HEAD}")
+    raise SCHEMA_NEWER(f"it is at {found}, this version knows up to {HEAD}")
 
 
 def config(conn: Connection | None = None) -> Config:
     """The configuration of Alembic's commands; `migrations/env.py` works on `conn`, inside its transaction."""
+    from alembic.config import Config
+
     made = Config(attributes={"connection": conn})
     made.set_main_option("script_location", str(resources.migrations()).replace("%", "%%"))
     return made
@@ -79,15 +80,22 @@ def config(conn: Connection | None = None) -> Config:
 def _upgrade(conn: Connection, revision: str) -> None:
     found = _revision(conn)
     if found is not None and not _is_known(found):
-        raise SCHEMA_NEWER(f"it is at {found}, this version knows up to {head()}")
+        raise SCHEMA_NEWER(f"it is at {found}, this version knows up to {HEAD}")
+    from alembic import command
+
     command.upgrade(config(conn), revision)
 
 
 def _revision(conn: Connection) -> str | None:
-    return MigrationContext.configure(conn).get_current_revision()
+    if not inspect(conn).has_table("alembic_version"):
+        return None
+    revision: str | None = conn.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return revision
 
 
 def _is_known(revision: str) -> bool:
+    from alembic.script import ScriptDirectory
+
     return revision in {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 
+import alembic.command
+import alembic.script
 import anyio._backends._asyncio
 import uvicorn.lifespan.off
 import uvicorn.protocols.http.auto
@@ -13,7 +15,7 @@ from oracle.chain.program import idl, selfcheck
 from oracle.providers import http
 from oracle.testing import crashing
 
-__all__ = ["anyio", "crashing", "uvicorn"]
+__all__ = ["alembic", "anyio", "crashing", "uvicorn"]
 
 selfcheck.check(idl.built_in())
 http.certificates()

@@ -86,9 +86,9 @@ async def test_a_database_is_made_and_its_schema_shown(tmp_path: Path) -> None:
     made = await oracle("db", "upgrade", "--url", url)
     assert (made.status, "Upgraded the schema from nothing to" in made.out) == (0, True)
     again = await oracle("db", "upgrade", "--url", url, "--json")
-    assert again.document == {"from": migrate.head(), "to": migrate.head()}
+    assert again.document == {"from": migrate.HEAD, "to": migrate.HEAD}
     after = await oracle("db", "status", "--url", url, "--json")
-    assert (after.status, after.document) == (0, {"current": migrate.head(), "head": migrate.head(), "ok": True})
+    assert (after.status, after.document) == (0, {"current": migrate.HEAD, "head": migrate.HEAD, "ok": True})
     for wrong in ("mysql://user:secret-word@host/db", "nonsense", "sqlite:////no/such/directory/oracle.sqlite"):
         ran = await oracle("db", "upgrade", "--url", wrong)
         assert ran.status == 1

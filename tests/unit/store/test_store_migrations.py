@@ -21,16 +21,16 @@ from oracle.store.schema import metadata
 
 def test_an_upgrade_creates_the_schema_and_a_second_one_changes_nothing(empty_url: str) -> None:
     upgrade(empty_url)
-    assert migrate.current(empty_url) == migrate.head()
+    assert migrate.current(empty_url) == migrate.HEAD
     upgrade(empty_url)
-    assert migrate.current(empty_url) == migrate.head()
+    assert migrate.current(empty_url) == migrate.HEAD
 
 
 def test_two_upgrades_at_once_are_one(empty_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(upgrade, empty_url) for _ in range(4)]:
             done.result()
-    assert migrate.current(empty_url) == migrate.head()
+    assert migrate.current(empty_url) == migrate.HEAD
 
 
 def test_a_downgrade_undoes_everything_and_can_be_undone(empty_url: str) -> None:
@@ -39,7 +39,7 @@ def test_a_downgrade_undoes_everything_and_can_be_undone(empty_url: str) -> None
     assert migrate.current(empty_url) is None
     assert on_database(empty_url, lambda conn: inspect(conn).get_table_names()) == ["alembic_version"]
     upgrade(empty_url)
-    assert migrate.current(empty_url) == migrate.head()
+    assert migrate.current(empty_url) == migrate.HEAD
 
 
 def test_the_migrations_make_the_schema_that_the_code_describes(empty_url: str) -> None:
