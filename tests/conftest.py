@@ -3,10 +3,13 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from oracle.testing.surfpool import Surfpool, SurfpoolUnavailable, running_surfpool
+
+UNIT = Path(__file__).parent / "unit"
 
 # A worker of pytest-xdist is told 80 columns, and commands would fold what they print into a pipe.
 os.environ.pop("COLUMNS", None)
@@ -15,6 +18,11 @@ os.environ.pop("COLUMNS", None)
 # that and never be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests last: their files are short, so that the workers of pytest-xdist end together."""
+    items.sort(key=lambda item: UNIT in item.path.parents)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,10 @@ from chaos_town import SOON_FINAL, town
 
 pytestmark = [pytest.mark.localnet, pytest.mark.chaos]
 
+OF_SLOWNESS = " follow.resend"
+"""A slow machine sends again what has not landed in time, and at another try it has. In `test_kill_matrix` there is a
+life whose transactions are lost, and so must be sent again."""
+
 
 @pytest.mark.timeout(600)
 async def test_wherever_the_daemon_is_killed_in_a_purchase_every_law_is_kept_and_nothing_is_left_running(
@@ -23,7 +27,7 @@ async def test_wherever_the_daemon_is_killed_in_a_purchase_every_law_is_kept_and
     async with town(tmp_path, config=SOON_FINAL, host=True) as place:
         reached = await points(place, [*QUICK, *PURCHASES])
         known = {scenario: reached[scenario] for scenario in QUICK}
-        bought = {scenario: reached[scenario] for scenario in PURCHASES}
+        bought = {scenario: [p for p in reached[scenario] if OF_SLOWNESS not in p] for scenario in PURCHASES}
         killed_at, breaches = await breaches_of_all(place, bought, but=known)
     say(capsys, f"{killed_at} crash points in {time.monotonic() - began:.0f} s")
     every = {point for points in bought.values() for point in points}
