@@ -54,8 +54,8 @@ async def test_a_connection_is_cut_before_or_after_the_work(scripted: Scripted, 
 async def test_a_hanging_call_does_no_work_and_ends_with_its_caller(scripted: Scripted) -> None:
     scripted.server.faults.add(Wire.HANG)
     with pytest.raises(httpx.ReadTimeout):
-        await scripted.http.post("/v1/chat/completions", json=CHAT, timeout=0.05)
-    async with asyncio.timeout(2):
+        await scripted.http.post("/v1/chat/completions", json=CHAT, timeout=httpx.Timeout(30.0, read=0.05))
+    async with asyncio.timeout(30):
         while not scripted.running.calls:  # noqa: ASYNC110  the call is logged once the server saw the hang-up
             await asyncio.sleep(0.005)
     assert scripted.inferences == 0
@@ -67,7 +67,7 @@ async def test_a_server_that_ends_does_not_wait_for_a_call_that_hangs() -> None:
     async with httpx.AsyncClient(verify=False) as http:
         async with serve(openai) as running:
             call = asyncio.create_task(http.post(f"{running.url}/v1/chat/completions", json=CHAT))
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 while not openai.faults.report()[0]["hits"]:  # noqa: ASYNC110  waits for the server, not for a task
                     await asyncio.sleep(0.005)
         with pytest.raises(httpx.RemoteProtocolError):
@@ -99,7 +99,7 @@ async def test_a_request_that_arrives_twice_is_worked_on_twice(scripted: Scripte
 async def test_a_slow_call_is_answered_after_its_seconds(scripted: Scripted) -> None:
     scripted.server.faults.add(Wire.SLOW, seconds=0.2)
     with pytest.raises(httpx.ReadTimeout):
-        await scripted.http.post("/v1/chat/completions", json=CHAT, timeout=0.05)
+        await scripted.http.post("/v1/chat/completions", json=CHAT, timeout=httpx.Timeout(30.0, read=0.05))
     scripted.server.faults.add(Wire.SLOW, seconds=0.05)
     assert (await scripted.ask()).status_code == 200
 

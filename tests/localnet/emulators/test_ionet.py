@@ -500,7 +500,7 @@ async def test_a_stream_stalls_in_the_middle(ionet: Customer) -> None:
     ionet.emulator.faults.add("stall")
     received = b""
     body = {"model": PLAIN.id, "messages": MESSAGES, "stream": True}
-    request = ionet.http.stream("POST", CHAT, json=body, headers=ionet.headers, timeout=0.1)
+    request = ionet.http.stream("POST", CHAT, json=body, headers=ionet.headers, timeout=httpx.Timeout(30.0, read=1.0))
     with pytest.raises(httpx.ReadTimeout):  # noqa: PT012  what came before the stall is looked at
         async with request as answer:
             async for data in answer.aiter_raw():
