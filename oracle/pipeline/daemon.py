@@ -158,7 +158,7 @@ def chain_access(
 ) -> ChainAccess:
     """What providers that are paid on chain are given."""
     orders = Orders(rpc, signer, RpcView(rpc), fees, config.settlement, clock)
-    return ChainAccess(Purchases(store, orders, bells, clock, instance), orders.view)
+    return ChainAccess(Purchases(store, orders, bells, instance), orders.view)
 
 
 class Daemon:

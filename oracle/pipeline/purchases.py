@@ -18,7 +18,6 @@ from oracle.chain.rpc.types import Simulation
 from oracle.core.compute import IdempotencyKey
 from oracle.core.errors import OracleError
 from oracle.core.purchase import AlreadyUsed, Fate, InFlight, Landed, NotBought, Order, Refused
-from oracle.pipeline.clock import Clock
 from oracle.pipeline.context import Bells
 from oracle.pipeline.errors import PURCHASE_IN_FLIGHT, PURCHASE_NOT_BOUGHT, UNEXPECTED
 from oracle.pipeline.orders import Orders, Signed
@@ -39,11 +38,10 @@ LOOK_SECONDS = 0.5
 class Purchases:
     """Implements `TransactionBuyer`. `instance` names this process as holder of leases."""
 
-    def __init__(self, store: Store, orders: Orders, bells: Bells, clock: Clock, instance: str) -> None:
+    def __init__(self, store: Store, orders: Orders, bells: Bells, instance: str) -> None:
         self._store = store
         self._orders = orders
         self._bells = bells
-        self._clock = clock
         self._instance = instance
 
     @property
@@ -68,7 +66,7 @@ class Purchases:
         return await self._outcome(intent.id)
 
     async def withdraw(self, key: IdempotencyKey) -> Fate:
-        now_ms, operator = self._clock.now_ms(), str(self.payer)
+        now_ms, operator = self._orders.clock.now_ms(), str(self.payer)
         purchase = await self._store.write(lambda c: purchases.withdraw(c, key, operator=operator, now_ms=now_ms))
         return NotBought("never intended") if purchase is None else await self._fate(purchase)
 
@@ -83,7 +81,7 @@ class Purchases:
             operator=str(self.payer),
             owner=self._instance,
             lease_ms=int(LEASE_SECONDS * 1000),
-            now_ms=self._clock.now_ms(),
+            now_ms=self._orders.clock.now_ms(),
         )
 
     async def _sign(
@@ -94,32 +92,31 @@ class Purchases:
         if not isinstance(simulation, Simulation):
             return simulation
         signed = await self._orders.signed(order, cosigners, simulation)
-        wire = signed.wire
         row = await self._store.write(
             lambda c: settlements.record_signature(
                 c,
                 signature=str(signed.signature),
-                wire=wire,
+                wire=signed.wire,
                 blockhash=str(signed.blockhash.blockhash),
                 last_valid_block_height=signed.blockhash.last_valid_block_height,
                 signed_slot=signed.blockhash.slot,
                 fee_lamports=signed.fee_lamports,
                 settlement_ids=[intent.id],
                 fences={intent.id: intent.fence},
-                now_ms=self._clock.now_ms(),
+                now_ms=self._orders.clock.now_ms(),
             )
         )
         log.info("purchase sent", signature=str(signed.signature), fee_lamports=signed.fee_lamports)
         # It may have gone out or not: `follow` sends the same bytes again until its fate is known.
         await self._orders.send(signed)
-        await self._store.write(lambda c: settlements.sent(c, row.id, self._clock.now_ms()))
+        await self._store.write(lambda c: settlements.sent(c, row.id, self._orders.clock.now_ms()))
         self._bells.ring("signatures")
         return None
 
     async def _drop(self, intent: SettlementRow, error: OracleError) -> None:
         """Nothing was bought, and nothing will be. Raises ORC-SETTLE-010 where that is not certain: the bytes may have
         been written down though the answer was an error."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._orders.clock.now_ms()
         try:
             dropped = await self._store.write(
                 lambda c: purchases.drop(c, intent, code=error.code, detail=error.detail, now_ms=now_ms)
@@ -157,7 +154,7 @@ class Purchases:
                 c,
                 LedgerKind.TX_FEE,
                 -signed.fee_lamports,
-                now_ms=self._clock.now_ms(),
+                now_ms=self._orders.clock.now_ms(),
                 note=str(signed.signature),
             )
         )

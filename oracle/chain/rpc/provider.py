@@ -208,7 +208,8 @@ def _retry_after(answer: Answer) -> float | None:
 def _id_of(pieces: Sequence[bytes]) -> int | None:
     """Which call a body says that it answers: before its result or after it, and nowhere else, so that it is found
     without parsing. No result holds an `"id"` of its own that close to the edge."""
-    head, tail = b"".join(pieces[:2])[:_EDGE_BYTES], b"".join(pieces[-2:])[-_EDGE_BYTES:]
+    head = b"".join(piece[:_EDGE_BYTES] for piece in pieces[:2])[:_EDGE_BYTES]
+    tail = b"".join(piece[-_EDGE_BYTES:] for piece in pieces[-2:])[-_EDGE_BYTES:]
     found = _ID_FIRST.match(head) or _ID_LAST.search(tail)
     return int(found[1]) if found else None
 

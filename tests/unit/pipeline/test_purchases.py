@@ -67,7 +67,7 @@ class Manager:
         rpc = cast(Client, self.cluster)
         fees = Fees(rpc, signer.public_key, CONFIG.settlement, self.clock)
         orders = Orders(rpc, signer, self.view, fees, CONFIG.settlement, self.clock)
-        self.buyer = Purchases(self.store, orders, self.bells, self.clock, "test")
+        self.buyer = Purchases(self.store, orders, self.bells, "test")
         self.context = Context(
             config=CONFIG,
             store=self.store,
