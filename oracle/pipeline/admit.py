@@ -1,4 +1,7 @@
-"""seen -> admitted: whether a request is worth doing, before anything is spent on it (law 8)."""
+"""seen -> admitted: whether a request is worth doing, before anything is spent on it (law 8).
+
+Where there is room to buy for it at once, its admission is written down together with the intent to buy.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,10 @@ async def admit(context: Context, row: RequestRow) -> None:
     await affordable(context, request, candidates, task)
     if context.config.policy.simulate_before_buying:
         await rehearsal.rehearse(context, row)
+    with context.to_buy.place() as place:
+        if place.is_free and not row.claim_required:
+            place.row = row
+            return
     await context.move(row, State.ADMITTED)
 
 

@@ -29,6 +29,7 @@ from oracle.pipeline.blockhashes import Blockhashes
 from oracle.pipeline.breakers import Breakers
 from oracle.pipeline.clock import Clock
 from oracle.pipeline.fees import Fees
+from oracle.pipeline.handover import Handover
 from oracle.pipeline.memo import Memo
 from oracle.providers.price_feed import LiveRates
 from oracle.store import requests
@@ -121,6 +122,8 @@ class Context:
     blockhashes: Blockhashes = field(init=False)
     without_rival: dict[int, float] = field(default_factory=dict)
     breakers: Breakers = field(init=False)
+    to_admit: Handover = field(default_factory=Handover)
+    to_buy: Handover = field(default_factory=Handover)
 
     def __post_init__(self) -> None:
         self.breakers = Breakers(self.providers, self.config.breaker.of(), self.clock.monotonic)
@@ -165,9 +168,10 @@ class Context:
         wake_in_seconds: float = 0.0,
         code: str | None = None,
         detail: str | None = None,
+        keep_lease: bool = False,
         **columns: Any,
     ) -> RequestRow:
-        """Move a row that we hold, and wake the loop of its new state."""
+        """Move a row that we hold, and wake the loop of its new state; not where we go on holding it."""
         now_ms = self.clock.now_ms()
         move = Move(
             row,
@@ -177,10 +181,12 @@ class Context:
             code=code,
             detail=detail,
             wake_at_ms=now_ms + int(wake_in_seconds * 1000),
+            keep_lease=keep_lease,
             columns=columns,
         )
         moved = await self.store.write_together(requests.move_all, move)
-        self.bells.ring(new)
+        if not keep_lease:
+            self.bells.ring(new)
         return moved
 
     async def write(self, f: Callable[[Connection], Any], *bells: str) -> Any:

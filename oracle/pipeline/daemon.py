@@ -191,9 +191,13 @@ class Daemon:
     async def run(self) -> None:
         context = self.context
         loops = {
-            "admit": lambda: worker.run(context, admit.STATES, admit.admit),
+            "admit": lambda: worker.run(context, admit.STATES, admit.admit, context.to_admit),
             "submit": lambda: worker.run(
-                context, submit.STATES, submit.submit, is_paused=lambda: context.breakers.wallet is not None
+                context,
+                submit.STATES,
+                submit.submit,
+                context.to_buy,
+                is_paused=lambda: context.breakers.wallet is not None,
             ),
             "poll": lambda: poll.run(context),
             "prepare": lambda: settle.prepare(context),

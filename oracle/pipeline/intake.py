@@ -73,6 +73,9 @@ class Look:
     sighting: Sighting
     operator: Pubkey
     now_ms: int
+    holder: str | None
+    lease_ms: int
+    """A new row that waits for work begins under a lease of `holder`, where that is given."""
 
     @property
     def first(self) -> State:
@@ -82,29 +85,34 @@ class Look:
 
 
 async def seen(context: Context, request: Request, sighting: Sighting) -> None:
-    look = Look(request, sighting, context.signer.public_key, context.clock.now_ms())
-    is_new, ended = await context.store.write_together(write_all, look)
-    if is_new:
+    with context.to_admit.place() as place:
+        holder = context.instance if place.is_free else None
+        look = Look(request, sighting, context.signer.public_key, context.clock.now_ms(), holder, context.lease_ms)
+        new, ended = await context.store.write_together(write_all, look)
+        if new is not None and new.lease_owner is not None:
+            place.row = new
+    if new is not None:
         log.info("request seen", request=str(request.address), model=request.body.model, by=sighting.channel)
-        context.bells.ring(look.first)
+        if place.row is None:
+            context.bells.ring(look.first)
     if ended is not None:
         log.info("request ended", request=str(request.address), state=ended)
         context.bells.ring("ended")
 
 
-def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, State | None]]:
-    """Of each look, whether its request is new, and the end to which it has brought a known one."""
+def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[RequestRow | None, State | None]]:
+    """Of each look, the row of a request that is new, and the end to which it has brought a known one."""
     new = requests.see_all(c, [sighted(look) for look in looks])
     closing = [str(look.request.address) for look in looks if not look.request.header.status.is_open]
     rows = requests.of_addresses(c, closing, str(looks[0].operator)) if closing else {}
     ended_slots: dict[int, dict[str, int]] = {}
     facts: list[Fact | None] = []
-    for look, is_new in zip(looks, new, strict=True):
+    for look, made in zip(looks, new, strict=True):
         header = look.request.header
         row = rows.get((str(look.request.address), header.created_slot))
-        if is_new and row is not None:
+        if made is not None and row is not None:
             ended_slots[row.id] = {"ended_slot": header.settled_slot}
-        facts.append(None if is_new or row is None else ending(row, header, look.operator, now_ms=look.now_ms))
+        facts.append(None if made or row is None else ending(row, header, look.operator, now_ms=look.now_ms))
     requests.amend_all(c, ended_slots)
     news = iter(requests.force_all(c, [fact for fact in facts if fact is not None]))
     ends = [fact.new if fact is not None and next(news) else None for fact in facts]
@@ -113,6 +121,7 @@ def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, State | 
 
 def sighted(look: Look) -> Sighted:
     request, header = look.request, look.request.header
+    is_held = look.holder is not None and look.first is State.SEEN
     return Sighted(
         operator=str(look.operator),
         address=str(request.address),
@@ -131,6 +140,8 @@ def sighted(look: Look) -> Sighted:
         now_ms=look.now_ms,
         seen_by=look.sighting.channel,
         state=look.first,
+        lease_owner=look.holder if is_held else None,
+        lease_until_ms=look.now_ms + look.lease_ms if is_held else None,
     )
 
 

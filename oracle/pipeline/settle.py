@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 STATES = (State.COMPUTED, State.REFUSED)
 BATCH = 512
-PACKS_AT_ONCE = 8
+PACKS_AT_ONCE = 32
 LIVE_ONE_SECONDS = 1.0
 
 _WALLET = ("AccountNotFound", "InsufficientFundsForFee")

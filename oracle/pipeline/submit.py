@@ -1,4 +1,4 @@
-"""admitted | claimed -> running: picks a route and buys one job on it.
+"""seen | admitted | claimed -> running: picks a route and buys one job on it.
 
 The intent is committed before the call (law 4). From then on the row is `running`: if this process dies in the call,
 whoever finds the attempt `intended` under a lapsed lease knows that the purchase may have happened.
@@ -43,6 +43,8 @@ CALL_SECONDS = 60.0
 async def submit(context: Context, row: RequestRow) -> None:
     if row.claim_required and row.state is State.ADMITTED:
         await claim(context, row)
+    elif row.state is State.SEEN:
+        await buy_at_once(context, row)
     else:
         await buy(context, row)
 
@@ -64,6 +66,16 @@ async def claim(context: Context, row: RequestRow) -> None:
         )
 
     await context.write(write, "settlements")
+
+
+async def buy_at_once(context: Context, row: RequestRow) -> None:
+    """For what has just been admitted. Where it must wait all the same, it waits as admitted: it is not judged, nor
+    simulated, anew for every time that it is tried."""
+    try:
+        await buy(context, row)
+    except OracleError as error:
+        admitted = await context.move(row, State.ADMITTED, keep_lease=True)
+        await worker.failed(context, admitted, error)
 
 
 async def buy(context: Context, row: RequestRow) -> None:
@@ -121,9 +133,16 @@ def intend_all(
             request_id=attempt.row.id,
         )
     intended = attempts.intend_all(c, [attempt for _, attempt, _ in bought])
-    moved = requests.move_all(c, [move for _, _, move in bought])
+    moved = requests.move_all(c, from_admitted(c, [move for _, _, move in bought]))
     intents = iter(zip(moved, intended, strict=True))
     return [waiting.get(attempt.row.address) or next(intents) for _, attempt, _ in wanted]
+
+
+def from_admitted(c: Connection, moves: Sequence[Move]) -> list[Move]:
+    """The same moves; of rows that have been admitted just now, and are only `seen` in the record, that goes first."""
+    admissions = [replace(move, new=State.ADMITTED, detail=None) for move in moves if move.row.state is State.SEEN]
+    admitted = {row.id: row for row in requests.move_all(c, admissions)}
+    return [replace(move, row=admitted.get(move.row.id, move.row)) for move in moves]
 
 
 async def purchase(context: Context, running: RequestRow, intended: AttemptRow, task: Task) -> None:

@@ -15,6 +15,7 @@ from oracle.core.policy import BALANCE_LOW, BUDGET_EXHAUSTED, NOT_NOW, PROVIDER_
 from oracle.core.request import Reason
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, UNEXPECTED
+from oracle.pipeline.handover import Handover
 from oracle.pipeline.notes import noted
 from oracle.providers.errors import PRICE_STALE
 from oracle.store import requests
@@ -46,31 +47,46 @@ LONGEST_NAP_SECONDS = 1.0
 
 
 async def run(
-    context: Context, states: Sequence[State], step: Step, *, is_paused: Callable[[], bool] = lambda: False
+    context: Context,
+    states: Sequence[State],
+    step: Step,
+    handover: Handover,
+    *,
+    is_paused: Callable[[], bool] = lambda: False,
 ) -> None:
     """Until the daemon stops: keep up to `concurrency` steps under way; on stopping, wait for those begun.
 
-    While paused, none is begun.
+    Rows are handed over by the loop before, or taken. While paused, none is begun.
     """
     limit = context.config.daemon.concurrency
     bell = states[0]
     under_way: set[asyncio.Task[None]] = set()
+
+    def free() -> int:
+        return 0 if is_paused() else limit - len(under_way)
+
+    def begin(row: RequestRow) -> None:
+        task = asyncio.create_task(attempt(context, row, step))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+    handover.open(free, begin)
     try:
         while not context.stopping.is_set():
             context.pulse(bell)
-            free = limit - len(under_way)
-            rows = await take(context, states, free) if free and not is_paused() else []
+            wanted = free() - handover.promised
+            rows = await take(context, states, wanted) if wanted > 0 else []
             for row in rows:
-                task = asyncio.create_task(attempt(context, row, step))
-                under_way.add(task)
-                task.add_done_callback(under_way.discard)
+                begin(row)
             if len(under_way) >= limit:
                 await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             elif not rows:
                 await context.bells.wait(bell, await nap_seconds(context, states))
+        handover.close()
         if under_way:
             await asyncio.wait(under_way)
     finally:
+        handover.close()
         for task in under_way:
             task.cancel()
 

@@ -34,6 +34,9 @@ class Sighted:
     state: State = State.SEEN
     code: str | None = None
     detail: Any = None
+    lease_owner: str | None = None
+    lease_until_ms: int | None = None
+    """With the owner, a lease under which a row begins that is new: its holder need not take it."""
 
 
 @dataclass(frozen=True, slots=True)

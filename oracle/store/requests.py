@@ -93,17 +93,18 @@ def see(conn: Connection, sighted: Sighted) -> bool:
     A known one learns the status and slot of a newer read, and becomes due where the status differs: its loop looks
     at the chain again.
     """
-    return see_all(conn, [sighted])[0]
+    return see_all(conn, [sighted])[0] is not None
 
 
-def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[bool]:
-    """`see` for many, of which several may be of one request."""
+def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[RequestRow | None]:
+    """`see` for many, of which several may be of one request; the rows of those that are new."""
     rows = [_first_row(sighted) for sighted in sightings]
     ids = insert_all_new(conn, t, rows, t.c.operator, t.c.address, t.c.created_slot)
-    new, again = [], []
-    for sighted in sightings:
+    new: list[RequestRow | None] = []
+    again = []
+    for sighted, values in zip(sightings, rows, strict=True):
         request_id = ids.pop((sighted.operator, sighted.address, sighted.created_slot), None)
-        new.append(request_id is not None)
+        new.append(None if request_id is None else RequestRow(id=request_id, **_FRESH, **values))
         if request_id is None:
             again.append(
                 {
@@ -129,6 +130,23 @@ def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[bool]:
     if again:
         conn.execute(_SEEN_AGAIN, again)
     return new
+
+
+_FRESH: Final[Mapping[str, Any]] = {
+    "fence": 0,
+    "route_index": 0,
+    "attempts_made": 0,
+    "retries": 0,
+    "unconfirmed_purchases": 0,
+    "output_sha256": None,
+    "job_hash": None,
+    "completed_at": None,
+    "reject_reason": None,
+    "ended_slot": None,
+    "end_finalized": False,
+    "closed": False,
+}
+"""What a row begins with by the schema."""
 
 
 def _first_row(sighted: Sighted) -> dict[str, Any]:
@@ -296,8 +314,10 @@ def release(conn: Connection, row: RequestRow) -> None:
 
 
 def let_go(conn: Connection, owner: str) -> None:
-    """Leave to everybody what `owner` has kept for itself."""
-    conn.execute(update(t).where(t.c.lease_owner == _keeper(owner)).values(_RELEASED))
+    """Leave to everybody what `owner`, whose loops have ended, has kept for itself, or held before it has bought
+    anything for it."""
+    is_unbought = and_(t.c.lease_owner == owner, is_one_of(t.c.state, (State.SEEN, State.ADMITTED)))
+    conn.execute(update(t).where(or_(t.c.lease_owner == _keeper(owner), is_unbought)).values(_RELEASED))
 
 
 def renew(conn: Connection, row: RequestRow, now_ms: int, lease_ms: int) -> RequestRow:

@@ -48,6 +48,16 @@ async def test_a_request_over_the_budget_of_the_day_goes_on_when_the_day_turns(w
         await world.reaches(daemon, second, State.SETTLED)
 
 
+async def test_who_was_admitted_and_cannot_be_bought_for_at_once_waits_as_admitted(world: World) -> None:
+    """It would otherwise be judged, and its settlement simulated, anew for every try."""
+    quote = await priced(world)
+    async with world.daemon(policy={"daily_budget_lamports": quote}) as daemon:
+        first = await world.submit(PROMPT, fee_lamports=2 * quote, nonce=1)
+        await world.reaches(daemon, first, State.SETTLED)
+        second = await world.submit(PROMPT, fee_lamports=2 * quote, nonce=2)
+        assert (await world.waits(daemon, second, BUDGET_EXHAUSTED)).state is State.ADMITTED
+
+
 async def test_a_requester_that_has_used_up_its_day_waits_while_another_is_served(world: World) -> None:
     quote = await priced(world)
     stranger = Keypair()
