@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from solders.signature import Signature
 
 from oracle.api.server import serving
-from oracle.chain.signing import aws_kms, gcp_kms, remote
+from oracle.chain.signing import remote
 from oracle.chain.signing.aws_kms import AwsKms
 from oracle.chain.signing.gcp_kms import GcpKms
 from oracle.chain.signing.remote import Backend, RemoteSigner
@@ -37,9 +37,7 @@ def kms() -> Kms:
 
 
 @pytest.fixture
-async def url(kms: Kms, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    monkeypatch.setattr(remote, "PATIENCE_SECONDS", 3.0)
-    monkeypatch.setattr(remote, "ATTEMPT_SECONDS", 1.0)
+async def url(kms: Kms) -> AsyncIterator[str]:
     async with serving(kms.app(), "127.0.0.1", 0) as address:
         yield address
 
@@ -51,7 +49,6 @@ def make(
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     if request.param == "aws":
-        monkeypatch.setattr(aws_kms, "READ_SECONDS", 0.5)
         for name, value in {
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": "secret",
@@ -62,7 +59,6 @@ def make(
         }.items():
             monkeypatch.setenv(name, value)
         return lambda: AwsKms(AWS_KEY)
-    monkeypatch.setattr(gcp_kms, "TIMEOUT_SECONDS", 0.5)
     account = {
         "type": "service_account",
         "project_id": "p",
@@ -119,14 +115,18 @@ async def test_what_passes_is_tried_again(signer: RemoteSigner, kms: Kms, make: 
     assert signer.trouble is None
 
 
-async def test_silence_is_cut_and_the_question_asked_again(signer: RemoteSigner, kms: Kms) -> None:
+async def test_silence_is_cut_and_the_question_asked_again(
+    signer: RemoteSigner, kms: Kms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "ATTEMPT_SECONDS", 1.0)
     kms.faults = [2.0]
     assert len(await signer.sign(MESSAGE)) == 64
 
 
 async def test_a_service_that_stays_away_is_a_coded_error_and_ready_finds_it_back(
-    signer: RemoteSigner, kms: Kms, make: Make
+    signer: RemoteSigner, kms: Kms, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(remote, "PATIENCE_SECONDS", remote.ATTEMPT_SECONDS + 1.0)
     kms.faults = [transient(make)[0]] * 20
     assert await code_of(signer.sign(MESSAGE)) == "ORC-SIGNER-005"
     assert "ORC-SIGNER-005" in (signer.trouble or "")
@@ -151,9 +151,10 @@ async def test_a_signature_that_does_not_verify_is_never_used(signer: RemoteSign
     assert len(await signer.sign(MESSAGE)) == 64
 
 
-async def test_a_page_of_html_is_no_answer(signer: RemoteSigner, kms: Kms) -> None:
+async def test_a_page_of_html_is_no_answer(signer: RemoteSigner, kms: Kms, monkeypatch: pytest.MonkeyPatch) -> None:
     kms.faults = ["html"]
     assert len(await signer.sign(MESSAGE)) == 64
+    monkeypatch.setattr(remote, "PATIENCE_SECONDS", remote.ATTEMPT_SECONDS + 1.0)
     kms.faults = ["html"] * 20
     assert await code_of(signer.sign(MESSAGE)) == "ORC-SIGNER-005"
 
@@ -186,6 +187,7 @@ async def test_no_secret_is_shown(signer: RemoteSigner, kms: Kms, make: Make, pr
 
 
 async def test_a_service_that_is_not_there_is_a_coded_error(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE_SECONDS", remote.ATTEMPT_SECONDS + 1.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", "http://127.0.0.1:9")
     away = make() if isinstance(make(), AwsKms) else GcpKms(GCP_KEY, "http://127.0.0.1:9")
     assert await code_of(RemoteSigner.open(away)) == "ORC-SIGNER-005"

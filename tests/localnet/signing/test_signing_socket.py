@@ -46,8 +46,7 @@ def message(instruction: Any = EXPIRY, payer: Pubkey | None = None) -> bytes:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(remote, "PATIENCE_SECONDS", 2.0)
-    monkeypatch.setattr(remote, "ATTEMPT_SECONDS", 1.0)
+    monkeypatch.setattr(remote, "PATIENCE_SECONDS", remote.ATTEMPT_SECONDS + 1.0)
     return tmp_path / "socket"
 
 
