@@ -56,14 +56,15 @@ async def run(
 ) -> None:
     """Until the daemon stops: keep up to `concurrency` steps under way; on stopping, wait for those begun.
 
-    Rows are handed over by the loop before, or taken. While paused, none is begun.
+    Rows are handed over by the loop before, or taken; where both come in the same moment, there may be more for as
+    long as these take. While paused, none is begun.
     """
     limit = context.config.daemon.concurrency
     bell = states[0]
     under_way: set[asyncio.Task[None]] = set()
 
     def free() -> int:
-        return 0 if is_paused() else limit - len(under_way)
+        return 0 if context.stopping.is_set() or is_paused() else limit - len(under_way)
 
     def begin(row: RequestRow) -> None:
         task = asyncio.create_task(attempt(context, row, step))
