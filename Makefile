@@ -10,10 +10,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Python keeps the bytecode of what it imports, even where the environment forbids it: a test run starts some hundred
+# processes, and to compile everything anew takes each of them a second.
+export PYTHONDONTWRITEBYTECODE :=
+
 help:
 	@sed -n 's/^# //p' Makefile | head -2
 
-# Not compiled: Python compiles what it imports, and most of what is installed never is.
+# Not compiled in advance: most of what is installed is never imported.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; set PYTHON=/path/to/python3"; exit 1; }
 	@echo "Installing into $(VENV) (once, about a minute)"

