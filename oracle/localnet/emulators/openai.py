@@ -67,8 +67,8 @@ class ScriptedOpenAI:
     """`POST /v1/chat/completions` and `/v1/embeddings`, `GET /v1/models` and `/health`.
 
     `api_key` None leaves the server open. `word_seconds` is the pause between two words of a stream (and their sum
-    before an answer in one piece). `models` None serves whatever model is asked for. While `flowing` is clear, streams
-    that have begun wait before their next word.
+    before an answer in one piece). `models` None serves whatever model is asked for. While `flowing` is clear, answers
+    that have begun wait: a stream before its next word, one in one piece as a whole.
     """
 
     def __init__(
@@ -156,6 +156,7 @@ class ScriptedOpenAI:
             events = self._events(head, words, finish, usage if with_usage else None, kind)
             return StreamingResponse(self._booked(events, len(words)), media_type="text/event-stream")
         await asyncio.sleep(self.word_seconds * len(words))
+        await self.flowing.wait()
         message: dict[str, Any] = {"role": "assistant", "content": "".join(words), "refusal": None, "annotations": []}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         choices = [] if kind is Answer.EMPTY_CHOICES else [choice]

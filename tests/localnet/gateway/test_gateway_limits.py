@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 from gateway_world import MODEL, GatewayWorld, ask, holds, refusal
+from test_gateway_routes import newest
 
 from oracle.store import attempts, calls, ledger
 from oracle.store.schema import CallState
@@ -27,11 +28,12 @@ async def test_calls_beyond_those_of_a_minute_are_told_when_to_come_back(gateway
 
 
 async def test_calls_at_once_beyond_the_limit_are_refused_and_the_next_one_is_not(gateway: GatewayWorld) -> None:
-    gateway.model.word_seconds = 0.05
+    gateway.model.flowing.clear()
     async with gateway.client("narrow") as client:
         first = asyncio.ensure_future(client.chat.completions.create(**ask()))
         await holds(lambda: len(gateway.model.requests) == 1, "the first call")
         error = await refusal(client.chat.completions.create(**ask()))
+        gateway.model.flowing.set()
         await first
         await client.chat.completions.create(**ask())
     assert (error.status_code, error.response.headers["retry-after"]) == (429, "1")
@@ -39,7 +41,7 @@ async def test_calls_at_once_beyond_the_limit_are_refused_and_the_next_one_is_no
 
 async def test_the_official_client_waits_as_it_is_told_and_then_succeeds(gateway: GatewayWorld) -> None:
     gateway.model.word_seconds = 0.05
-    async with gateway.client("narrow", max_retries=2) as client:
+    async with gateway.client("narrow", max_retries=30) as client:
         answers = await asyncio.gather(*(client.chat.completions.create(**ask(str(n))) for n in range(2)))
     assert len({answer.choices[0].message.content for answer in answers}) == 2
 
@@ -112,25 +114,29 @@ async def test_use_is_told_as_it_was_told_with_the_answers(gateway: GatewayWorld
 
 
 async def test_use_is_durable_before_the_answer_ends(gateway: GatewayWorld) -> None:
-    gateway.model.word_seconds = 0.1
+    gateway.model.flowing.clear()
     async with gateway.client() as client:
-        stream = await client.chat.completions.create(**ask(stream=True))
+        asking = asyncio.ensure_future(client.chat.completions.create(**ask(stream=True)))
+        await holds(lambda: bool(gateway.model.streams), "the call at the provider")
+        before, _ = await newest(gateway)
+        gateway.model.flowing.set()
         states = []
-        async for chunk in stream:
+        async for chunk in await asking:
             row = await gateway.context.store.read(lambda c, id=chunk.id: calls.get(c, id))  # type: ignore[misc]
             states.append((row.state, chunk.choices[0].finish_reason))
-    assert states[0] == (CallState.OPEN, None)
+    assert (before.id, before.state) == (row.id, CallState.OPEN)
     assert states[-1] == (CallState.SUCCEEDED, "stop")
     assert (row.input_tokens, row.output_tokens, row.provider, row.model_run) == (10, 6, "scripted", MODEL)
 
 
 async def test_an_open_call_counts_with_the_most_that_it_may_use(gateway: GatewayWorld) -> None:
-    gateway.model.word_seconds = 0.05
+    gateway.model.flowing.clear()
     async with gateway.client() as client:
         before = await gateway.used()
         call = asyncio.ensure_future(client.chat.completions.create(**ask(max_tokens=500)))
         await holds(lambda: len(gateway.model.requests) == 1, "the call")
         during = await gateway.used()
+        gateway.model.flowing.set()
         await call
         after = await gateway.used()
     assert during.output_tokens - before.output_tokens == 500

@@ -166,7 +166,7 @@ async def test_who_asks_again_under_the_same_name_gets_the_same_answer_unbought(
 async def test_the_same_call_twice_at_once_is_answered_once(gateway: GatewayWorld) -> None:
     world = gateway.world
     world.model.word_seconds = 0.1
-    async with gateway.client("scribe", max_retries=5) as client:
+    async with gateway.client("scribe", max_retries=30) as client:
         headers = {**RECORD, "Idempotency-Key": "order-19"}
         answers = await asyncio.gather(
             *(client.chat.completions.create(**ask("twice"), extra_headers=headers) for _ in range(2))
@@ -266,10 +266,11 @@ async def test_a_request_on_a_fork_that_is_dropped_is_made_again_by_the_same_byt
 async def test_an_answer_that_cannot_be_recorded_yet_is_recorded_when_it_can(gateway: GatewayWorld) -> None:
     world = gateway.world
     async with gateway.client("scribe") as client:
-        world.model.word_seconds = 0.1
+        world.model.flowing.clear()
         asking = asyncio.ensure_future(client.chat.completions.create(**ask("broke meanwhile"), extra_headers=RECORD))
         await holds(lambda: len(world.model.requests) == 1, "the purchase")
         await world.node.call(lambda chain: chain.set_account(gateway.payer.pubkey(), None))
+        world.model.flowing.set()
         address = (await asking).model_extra["oracle"]["request"]  # type: ignore[index]
 
         async def refused() -> bool:

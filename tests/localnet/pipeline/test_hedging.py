@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pipeline_world import World, until
+from pipeline_world import DrivenClock, World, until
 
+from oracle.client.requests import Submitted
 from oracle.core.lifecycle import State
 from oracle.core.policy import OVERTAKEN
 from oracle.localnet.emulators.openai import ScriptedOpenAI
@@ -15,10 +16,17 @@ from oracle.localnet.emulators.server import serve
 from oracle.pipeline.daemon import Daemon
 from oracle.store import attempts, ledger
 from oracle.store.rows import AttemptRow
-from oracle.store.schema import LIVE_ATTEMPT, LedgerKind
+from oracle.store.schema import LIVE_ATTEMPT, AttemptState, LedgerKind
 
 pytestmark = pytest.mark.localnet
-HEDGED = {"model": "tiny", "timeout_seconds": 20, "max_parallel_jobs": 2, "hedge_after_seconds": 0.3}
+SLOW_SECONDS, TIMEOUT_SECONDS = 30.0, 90.0
+"""Of the clock that a test drives."""
+HEDGED = {
+    "model": "tiny",
+    "timeout_seconds": TIMEOUT_SECONDS,
+    "max_parallel_jobs": 2,
+    "hedge_after_seconds": SLOW_SECONDS,
+}
 FEE = 10_000_000
 PROMPT = "What is the capital of Japan?"
 
@@ -54,6 +62,31 @@ async def all_over(daemon: Daemon, request_id: int) -> list[AttemptRow]:
     return await until(look, "the end of every attempt")
 
 
+async def grows_slow(world: World, daemon: Daemon, clock: DrivenClock, submitted: Submitted) -> None:
+    """The job that runs for it has been running for too long from now on."""
+    await world.reaches(daemon, submitted, State.RUNNING)
+    clock.ahead_seconds += SLOW_SECONDS + 1
+
+
+async def turns(daemon: Daemon) -> None:
+    """The daemon has looked at its jobs again and again."""
+    for _ in range(3):
+        before = daemon.context.pulses["poll"]
+
+        async def turned(before: float = before) -> bool:
+            return daemon.context.pulses["poll"] > before
+
+        await until(turned, "another look")
+
+
+async def attempt_is(daemon: Daemon, lane: int, *states: AttemptState) -> None:
+    async def look() -> bool:
+        found = await daemon.context.store.read(lambda c: attempts.of(c, 1))
+        return any(attempt.lane == lane and attempt.state in states for attempt in found)
+
+    await until(look, f"an attempt on lane {lane} that is {' or '.join(states)}")
+
+
 def told(tried: list[AttemptRow]) -> list[tuple[int, str, str]]:
     return [(attempt.lane, attempt.provider, attempt.state) for attempt in tried]
 
@@ -62,8 +95,10 @@ async def test_a_rival_that_answers_first_is_taken_and_the_slow_job_stopped_and_
     world: World, other: ScriptedOpenAI
 ) -> None:
     world.model.faults.add("hang", count=None)
-    async with world.daemon() as daemon:
-        row = await world.reaches(daemon, await world.submit(fee_lamports=FEE), State.SETTLED)
+    async with world.daemon(clock=(clock := DrivenClock())) as daemon:
+        submitted = await world.submit(fee_lamports=FEE)
+        await grows_slow(world, daemon, clock, submitted)
+        row = await world.reaches(daemon, submitted, State.SETTLED)
         tried = await all_over(daemon, row.id)
         booked = await daemon.context.store.read(lambda c: ledger.of(c, row.id))
     assert told(tried) == [(0, "scripted", "cancelled"), (1, "other", "succeeded")]
@@ -74,30 +109,44 @@ async def test_a_rival_that_answers_first_is_taken_and_the_slow_job_stopped_and_
 
 
 async def test_a_slow_job_that_answers_before_its_rival_is_taken(world: World, other: ScriptedOpenAI) -> None:
-    world.model.word_seconds = 0.4
+    world.model.flowing.clear()
     other.faults.add("hang", count=None)
-    async with world.daemon() as daemon:
-        row = await world.reaches(daemon, await world.submit(fee_lamports=FEE), State.SETTLED)
+    async with world.daemon(clock=(clock := DrivenClock())) as daemon:
+        submitted = await world.submit(fee_lamports=FEE)
+        await grows_slow(world, daemon, clock, submitted)
+        await attempt_is(daemon, 1, AttemptState.RUNNING)
+        world.model.flowing.set()
+        row = await world.reaches(daemon, submitted, State.SETTLED)
         tried = await all_over(daemon, row.id)
     assert told(tried) == [(0, "scripted", "succeeded"), (1, "other", "cancelled")]
 
 
 async def test_a_rival_that_fails_leaves_the_slow_job_alone(world: World, other: ScriptedOpenAI) -> None:
-    world.model.word_seconds = 0.5
+    world.model.flowing.clear()
     other.faults.add("error", status=400, text="no such thing", count=None)
     world.settings["models"]["tiny"]["routes"][0]["max_attempts"] = 1
-    async with world.daemon() as daemon:
-        row = await world.reaches(daemon, await world.submit(fee_lamports=FEE), State.SETTLED)
+    async with world.daemon(clock=(clock := DrivenClock())) as daemon:
+        submitted = await world.submit(fee_lamports=FEE)
+        await grows_slow(world, daemon, clock, submitted)
+        await attempt_is(daemon, 1, AttemptState.FAILED)
+        world.model.flowing.set()
+        row = await world.reaches(daemon, submitted, State.SETTLED)
         tried = await all_over(daemon, row.id)
     assert told(tried) == [(0, "scripted", "succeeded"), (1, "other", "failed")]
 
 
 async def test_a_slow_job_that_fails_leaves_its_rival_to_answer(world: World, other: ScriptedOpenAI) -> None:
-    world.model.word_seconds = 10.0
-    other.word_seconds = 0.5
-    world.settings["models"]["tiny"]["routes"][0]["timeout_seconds"] = 1.5
-    async with world.daemon() as daemon:
-        row = await world.reaches(daemon, await world.submit(fee_lamports=FEE), State.SETTLED)
+    world.model.flowing.clear()
+    other.flowing.clear()
+    allow(world, timeout_seconds=10 * TIMEOUT_SECONDS, hedge_after_seconds=10 * TIMEOUT_SECONDS)
+    async with world.daemon(clock=(clock := DrivenClock())) as daemon:
+        submitted = await world.submit(fee_lamports=FEE)
+        await grows_slow(world, daemon, clock, submitted)
+        await attempt_is(daemon, 1, AttemptState.RUNNING)
+        clock.ahead_seconds += TIMEOUT_SECONDS
+        await attempt_is(daemon, 0, AttemptState.FAILED, AttemptState.CANCELLED)
+        other.flowing.set()
+        row = await world.reaches(daemon, submitted, State.SETTLED)
         tried = await all_over(daemon, row.id)
     assert [(attempt.lane, attempt.provider) for attempt in tried][:2] == [(0, "scripted"), (1, "other")]
     assert tried[1].state == "succeeded"
@@ -113,10 +162,13 @@ async def test_no_rival_is_bought_where_it_may_not_be(
 ) -> None:
     allow(world, **route)
     world.settings["models"]["tiny"]["routes"][0]["max_attempts"] = 1
-    world.model.word_seconds = 0.4
-    async with world.daemon() as daemon:
+    world.model.flowing.clear()
+    async with world.daemon(clock=(clock := DrivenClock())) as daemon:
         quote = await world.quote(daemon, PROMPT)
         submitted = await world.submit(PROMPT, fee_lamports=int(quotes * quote))
+        await grows_slow(world, daemon, clock, submitted)
+        await turns(daemon)
+        world.model.flowing.set()
         row = await world.reaches(daemon, submitted, State.SETTLED)
         tried = await all_over(daemon, row.id)
     assert told(tried) == [(0, "scripted", "succeeded")]
@@ -138,9 +190,27 @@ async def test_a_rival_is_bought_by_measured_latency_once_there_is_some(world: W
 async def test_a_request_that_has_lost_a_purchase_gets_no_rival(world: World, other: ScriptedOpenAI) -> None:
     """It may have cost a second job already, and a third is one that nobody has allowed."""
     world.model.faults.add("lose_answer")
-    world.model.faults.add("slow", seconds=1.5)
-    async with world.daemon() as daemon:
-        row = await world.reaches(daemon, await world.submit(fee_lamports=FEE), State.SETTLED)
+    world.model.flowing.clear()
+    async with world.daemon(clock=(clock := DrivenClock())) as daemon:
+        submitted = await world.submit(fee_lamports=FEE)
+
+        async def is_lost() -> bool:
+            if not world.model_url.calls:
+                # For the one that waits now, and for none that comes after it.
+                world.model.flowing.set()
+                world.model.flowing.clear()
+            return bool(world.model_url.calls)
+
+        await until(is_lost, "the loss of a purchase")
+
+        async def is_bought_again() -> bool:
+            return len(world.model.requests) == 2
+
+        await until(is_bought_again, "another purchase")
+        await grows_slow(world, daemon, clock, submitted)
+        await turns(daemon)
+        world.model.flowing.set()
+        row = await world.reaches(daemon, submitted, State.SETTLED)
         tried = await all_over(daemon, row.id)
     assert told(tried) == [(0, "scripted", "failed"), (0, "scripted", "succeeded")]
     assert (row.unconfirmed_purchases, other.requests) == (1, [])
