@@ -68,9 +68,14 @@ async def job_at(nosana: NosanaWorld, address: str) -> jobs_program.JobAccount |
     return None if account is None else jobs_program.read_job(account.data)
 
 
-async def hurried(world: World, running: Awaitable[T]) -> T:
-    """Blockhashes die while this is waited for."""
+async def hurried(world: World, running: Awaitable[T], sent: Sequence[bytes] | None = None) -> T:
+    """Blockhashes die while this is waited for; where something is to be sent under one, from then on."""
     task = asyncio.ensure_future(running)
+
+    async def begins() -> bool:
+        return sent is None or bool(sent) or task.done()
+
+    await until(begins, "a transaction that was sent")
     while not task.done():
         await world.node.advance(40)
         await asyncio.wait({task}, timeout=0.05)
@@ -187,7 +192,7 @@ async def test_a_transaction_that_never_lands_is_proven_dead_and_has_bought_noth
     world: World, nosana: NosanaWorld
 ) -> None:
     await nosana.lose_listings()
-    ran = await hurried(world, tried(world))
+    ran = await hurried(world, tried(world), nosana.lost)
     assert (ran.status, '"ORC-SETTLE-011"' in ran.err) == (1, True), ran.err
     assert len(set(nosana.lost)) == 1
     await nosana.lose_listings(False)
@@ -200,16 +205,18 @@ async def test_a_transaction_that_never_lands_is_proven_dead_and_has_bought_noth
 async def test_a_transaction_that_fails_on_chain_costs_its_fee_and_buys_nothing(
     world: World, nosana: NosanaWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send, sent = Client.send_transaction, []
+    send = Client.send_transaction
+    sent: list[bytes] = []
 
     async def after_the_wallet_is_drained(client: Client, wire: bytes) -> Signature:
         if not sent:
             await nosana.spend_all_but(0)
+        signature = await send(client, wire)
         sent.append(wire)
-        return await send(client, wire)
+        return signature
 
     on_send(monkeypatch, after_the_wallet_is_drained)
-    ran = await hurried(world, tried(world))
+    ran = await hurried(world, tried(world), sent)
     assert (ran.status, '"ORC-SETTLE-011"' in ran.err) == (1, True), ran.err
     assert (len(set(sent)), await nosana.listings()) == (1, [])
     assert [entry.lamports for entry in await booked(world, LedgerKind.JOB)] == [0]

@@ -100,10 +100,10 @@ async def test_a_request_that_may_yet_be_answered_is_not_closed_and_an_overdue_o
     world: World, wallet: str
 ) -> None:
     at = ("-u", world.node.rpc_url, "-k", wallet)
-    submitted = await world.submit(ttl_slots=100)
+    submitted = await world.submit(ttl_slots=2_000)
     early = await oracle("close", *at, submitted.address)
     assert (early.status, early.refusal) == (1, "ORC-CLI-005")
-    await world.node.advance(150)
+    await world.node.advance(2_050)
     late = await oracle("close", *at, submitted.address, "--json")
     assert late.status == 0, late.err
     assert late.document["status"] == "expired"

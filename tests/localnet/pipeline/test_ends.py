@@ -95,7 +95,9 @@ async def test_a_declined_request_is_expired_by_the_daemon_when_due_and_closed_a
     world: World,
 ) -> None:
     async with world.daemon(policy={"min_fee_lamports": 40_000}) as daemon:
-        submitted = await world.submit(fee_lamports=5_000, ttl_slots=40)
+        submitted = await world.submit(fee_lamports=5_000, ttl_slots=2_000)
+        await world.reaches(daemon, submitted, State.DECLINED)
+        await world.node.advance(2_000)
         row = await world.reaches(daemon, submitted, State.EXPIRED)
         assert (await requests.read(world.rpc, submitted.address)).header.status is Status.EXPIRED
         payer_before = (await world.rpc.get_balance(world.requester.pubkey())).value
@@ -213,7 +215,7 @@ class TestWithAnotherOperator:
                 if name not in ("claim_required", "lease_slots")
             },
             claim_required=True,
-            lease_slots=60,
+            lease_slots=1_000,
         )
 
     async def rival(self, world: World) -> Keypair:
@@ -244,6 +246,8 @@ class TestWithAnotherOperator:
         submitted = await world.submit()
         await self.claim(world, rival, submitted)
         async with world.daemon() as daemon:
+            await world.reaches(daemon, submitted, State.SEEN)
+            await world.node.advance(1_000)
             ended = await world.ended(submitted)
             await world.reaches(daemon, submitted, State.SETTLED)
         assert ended.header.operator == world.authority.pubkey()

@@ -268,8 +268,9 @@ async def test_a_listing_that_fails_on_chain_costs_its_fee_and_is_tried_anew(wor
 async def test_a_request_that_expires_under_a_running_job_ends_the_job(world: World, nosana: NosanaWorld) -> None:
     nosana.faults.add("slow_run", seconds=60, count=None)
     async with world.daemon() as daemon:
-        submitted = await world.submit(ttl_slots=80)
+        submitted = await world.submit(ttl_slots=2_000)
         attempt = await runs(nosana, daemon, submitted)
+        await world.node.advance(2_000)
         assert (await world.ended(submitted)).header.status is Status.EXPIRED
 
         async def ended() -> bool:
