@@ -52,7 +52,7 @@ async def test_a_pool_outlives_an_endpoint_that_goes_away(node: Node) -> None:
         # A chain that has just begun has confirmed nothing yet.
         for each in (node, other):
             await each.advance(5)
-        pool = Pool([EndpointConfig(other.rpc_url), EndpointConfig(node.rpc_url)], timeout_seconds=2.0)
+        pool = Pool([EndpointConfig(other.rpc_url), EndpointConfig(node.rpc_url)])
         await pool.check()
         assert await pool.client.get_slot() > 0
     for _ in range(5):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import settings_file
@@ -67,7 +68,13 @@ async def test_a_wrong_key_is_reachable_and_not_authenticated_and_never_shown(st
 async def test_who_does_not_answer_is_one_row_with_its_code_and_keeps_nobody_else_waiting(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(survey, "SECONDS", 2.0)
+    asked = survey._asked
+
+    async def impatient_with_the_silent_one(name: str, question: Any) -> Any:
+        monkeypatch.setattr(survey, "SECONDS", 2.0 if name == "render" else 60.0)
+        return await asked(name, question)  # which looks at it before anybody else has a turn
+
+    monkeypatch.setattr(survey, "_asked", impatient_with_the_silent_one)
     stand.provider("openai", base_url=f"http://127.0.0.1:{free_port()}/v1")
     stand.emulators["ionet"].faults.add("html", count=None, status=200)
     stand.emulators["render"].faults.add("hang", count=None)

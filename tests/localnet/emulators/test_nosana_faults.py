@@ -133,7 +133,7 @@ async def test_a_job_that_never_finishes_runs_past_its_timeout(model: Model) -> 
 
 @pytest.mark.parametrize("kind", ["slow_start", "slow_run"])
 async def test_a_slow_job_comes_to_the_same_end(nosana: NosanaUser, kind: str) -> None:
-    nosana.emulator.faults.add(kind, seconds=0.15)
+    nosana.emulator.faults.add(kind, seconds=1.0)
     address = await nosana.post(template.inference())
     await nosana.until(address, lambda job: job["state"] == (0 if kind == "slow_start" else 1))
     assert (await nosana.ended(address))["jobStatus"] == "success"

@@ -192,7 +192,7 @@ async def test_a_key_with_another_payload_is_a_mismatch(nosana: NosanaUser) -> N
 
 
 async def test_a_key_in_flight_is_in_progress(model: Model) -> None:
-    async with served_nosana(model[1], timings=Timings(create_seconds=0.2)) as user:
+    async with served_nosana(model[1], timings=Timings(create_seconds=1.0)) as user:
         cid = await user.pin(template.inference())
         first, second = await asyncio.gather(user.list(cid, "key"), user.list(cid, "key"))
     assert first.status_code == 200

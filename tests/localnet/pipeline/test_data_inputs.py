@@ -198,14 +198,13 @@ async def test_data_that_is_there_is_not_fetched_again_after_a_restart(world: Wo
 async def test_a_network_that_hangs_holds_up_no_request_of_another_kind(world: World, networks: Networks) -> None:
     networks.helium.faults.add("hang", count=None)
     policy = {**world.settings["policy"], "max_retries": 100}
-    few = {**world.settings["daemon"], "concurrency": 4}
-    async with world.daemon(**networks.settings(policy=policy, daemon=few, helium={"timeout_seconds": 2})) as daemon:
+    few = {**world.settings["daemon"], "concurrency": 4, "drain_seconds": 0.1}
+    async with world.daemon(**networks.settings(policy=policy, daemon=few, helium={"timeout_seconds": 45})) as daemon:
         stuck = [await world.submit(asking(HOTSPOT)) for _ in range(6)]
         good = await world.submit("And this one goes on.")
         await world.reaches(daemon, good, State.SETTLED)
         assert [(await world.row(daemon, one)).state for one in stuck] == [State.SEEN] * 6  # type: ignore[union-attr]
         assert daemon.context.fetching["helium"] == 1
-        networks.helium.faults.clear()
 
 
 async def test_free_data_needs_no_rates_and_no_fee_of_its_own(world: World, networks: Networks) -> None:

@@ -65,6 +65,7 @@ async def test_a_request_waits_while_the_price_is_too_old_and_goes_on_when_it_is
 
 
 async def test_a_quote_follows_the_price(world: World, prices: PriceServer) -> None:
+    world.settings["rates"] |= {"timeout_seconds": 60, "max_age_seconds": 600}
     prices.says({"solana": {"usd": 100}})
     async with world.daemon() as daemon:
 

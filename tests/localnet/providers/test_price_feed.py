@@ -38,7 +38,7 @@ class Driven:
 
 @asynccontextmanager
 async def rates_of(server: PriceServer, clock: Driven | None = None, **options: Any) -> AsyncIterator[LiveRates]:
-    settings = RateSettings(sol_usd_url=server.url, timeout_seconds=0.5, **options)  # type: ignore[arg-type]
+    settings = RateSettings(sol_usd_url=server.url, **{"timeout_seconds": 30, **options})  # type: ignore[arg-type]
     rates = prices.live(settings, clock or Driven())
     try:
         yield rates
@@ -111,7 +111,7 @@ async def test_a_redirect_is_not_followed(server: PriceServer) -> None:
 
 async def test_a_server_that_says_nothing_costs_the_time_out_and_no_more(server: PriceServer) -> None:
     server.answer = None
-    async with rates_of(server) as rates:
+    async with rates_of(server, timeout_seconds=0.5) as rates:
         await rates.refresh()
         assert rates.sol.trouble is not None
         assert rates.sol.trouble.error is errors.UNREACHABLE

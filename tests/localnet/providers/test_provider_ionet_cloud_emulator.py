@@ -168,6 +168,7 @@ async def test_a_container_that_does_not_come_up_is_given_back_and_the_next_one_
     assert (await error_of(compute)).error is errors.SERVER_NOT_UP
     assert len(cloud.rentals()) == 1
     compute.server._cool_until -= 60
+    compute.server._patience = replace(compute.server._patience, boot=60.0)
     assert (await compute.answer(TASK)).content
     assert len(cloud.live()) == 1
     await compute.close()

@@ -128,7 +128,7 @@ async def test_a_cancelled_job_leaves_the_server_free_for_the_next(model: LocalM
 async def test_a_job_that_outlives_its_time_is_lost_and_not_failed(model: LocalModel) -> None:
     endless = replace(TASK, messages=(Message("user", "Write a long story."),), max_output_tokens=1500)
     async with server(model) as compute:
-        status = await ended(compute, await compute.submit(replace(endless, timeout_seconds=0.3), KEY))
+        status = await ended(compute, await compute.submit(replace(endless, timeout_seconds=1.0), KEY))
     assert status.state is JobState.LOST
 
 

@@ -17,7 +17,7 @@ from oracle.core.errors import OracleError, Verdict
 from oracle.localnet.emulators.beemaps import Beemaps, MapKey
 from oracle.localnet.emulators.grass import Grass
 from oracle.localnet.emulators.helium import HOTSPOTS, WALLETS, Helium
-from oracle.localnet.emulators.server import Emulator, serve
+from oracle.localnet.emulators.server import Emulator, Running, serve
 from oracle.providers.pricing import FixedRates
 from oracle.providers.sources.registry import build
 
@@ -31,21 +31,39 @@ IOT = "data://helium/hotspots?subnetwork=iot"
 
 @asynccontextmanager
 async def reading(emulator: Emulator, **settings: Any) -> AsyncIterator[Source]:
+    async with serve(emulator) as running, reading_at(running, emulator, **settings) as source:
+        yield source
+
+
+@asynccontextmanager
+async def reading_at(running: Running, emulator: Emulator, **settings: Any) -> AsyncIterator[Source]:
     address, prefix, key = {
         Beemaps: ("base_url", "/api/developer", "bee_localnet"),
         Helium: ("base_url", "", None),
         Grass: ("endpoint", "", "grass_localnet"),
     }[type(emulator)]
     kind = type(emulator).__name__.lower()
-    async with serve(emulator) as running:
-        given = {"kind": kind, address: running.url + prefix, "requests_per_second": 1000, **settings}
-        if key is not None:
-            given.setdefault("api_key", key)
-        source = build(kind, given, rates=FixedRates(sol_usd=Decimal(150)))
-        try:
-            yield source
-        finally:
-            await source.close()
+    given = {"kind": kind, address: running.url + prefix, "requests_per_second": 1000, **settings}
+    if key is not None:
+        given.setdefault("api_key", key)
+    source = build(kind, given, rates=FixedRates(sol_usd=Decimal(150)))
+    try:
+        yield source
+    finally:
+        await source.close()
+
+
+@asynccontextmanager
+async def troubled(emulator: Emulator, fault: dict[str, Any]) -> AsyncIterator[tuple[Source, Source]]:
+    """A source that meets a fault, and one to read from when that is over: the same, but for one that waits in vain
+    for an answer, and would have no patience with a good one that is slow."""
+    emulator.faults.add(**fault)
+    async with serve(emulator) as running, reading_at(running, emulator) as patient:
+        if fault["kind"] != "hang":
+            yield patient, patient
+            return
+        async with reading_at(running, emulator, timeout_seconds=1.0) as impatient:
+            yield impatient, patient
 
 
 async def read(source: Source, query: str) -> Any:
@@ -123,15 +141,14 @@ async def test_whatever_may_have_been_charged_is_unknown_or_too_large(
     fault: dict[str, Any], verdict: Verdict, charged: int
 ) -> None:
     emulator = Beemaps()
-    emulator.faults.add(**fault)
-    async with reading(emulator, timeout_seconds=0.3 if fault["kind"] == "hang" else 30.0) as source:
+    async with troubled(emulator, fault) as (source, later):
         with pytest.raises(OracleError) as caught:
             await source.fetch(parse(AROUND))
         assert caught.value.verdict is verdict
         assert caught.value.retry_after_seconds == (7 if "retry_after" in fault else None)
         assert emulator.books()["spent"]["bee_localnet"] == charged
         if verdict is not Verdict.RETRY:
-            assert len((await read(source, AROUND))["features"]) == 3
+            assert len((await read(later, AROUND))["features"]) == 3
 
 
 async def test_what_a_network_slips_in_or_says_twice_changes_nothing() -> None:
@@ -201,12 +218,12 @@ async def test_what_helium_does_not_know_is_not_there(query: str, code: str) -> 
 )
 async def test_trouble_in_the_middle_of_the_pages_is_worth_another_try(fault: dict[str, Any]) -> None:
     emulator = Helium()
-    emulator.faults.add(**fault, skip=1)
-    async with reading(emulator, timeout_seconds=0.3) as source:
+    async with troubled(emulator, {**fault, "skip": 1}) as (source, later):
         with pytest.raises(OracleError) as caught:
             await source.fetch(parse(IOT))
         assert caught.value.verdict is Verdict.RETRY
-        assert len((await read(source, IOT))["hotspots"]) == 3
+        assert emulator.faults.report()[0]["hits"] == 1
+        assert len((await read(later, IOT))["hotspots"]) == 3
 
 
 async def test_a_network_that_grows_without_end_is_not_followed() -> None:

@@ -56,9 +56,7 @@ async def test_a_daemon_settles_with_a_key_of_another_process_and_waits_while_th
 
         await until(in_trouble, "the daemon's word that its signer is away")
         assert "ORC-SIGNER-005" in (await ready(daemon.context))["signer"]
-        row = await world.row(daemon, second)
-        assert row is not None
-        assert row.state is State.SETTLING
+        await world.reaches(daemon, second, State.SETTLING)
         await server.enter_async_context(signer(world, path))
         await world.reaches(daemon, second, State.SETTLED)
         assert daemon.context.signer.trouble is None

@@ -40,7 +40,7 @@ class World:
 
     def __init__(self, node: Node, proxy: FaultProxy) -> None:
         self.node, self.proxy, self.wallet, self.receiver = node, proxy, Keypair(), Pubkey.new_unique()
-        self.client = Client(Provider(proxy.url, timeout_seconds=5.0))
+        self.client = Client(Provider(proxy.url, timeout_seconds=60.0))
         self.sent = 0
 
     async def payment(self) -> VersionedTransaction:
@@ -73,7 +73,7 @@ async def world() -> AsyncIterator[World]:
 
 
 async def something_struck(world: World) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not world.proxy.struck:  # noqa: ASYNC110 - a wire has no event
             await asyncio.sleep(0.001)
 
@@ -142,7 +142,8 @@ async def test_a_call_that_hangs_holds_no_other(world: World) -> None:
     await asyncio.gather(hanging, return_exceptions=True)
 
 
-async def test_a_late_answer_is_overtaken_by_a_later_one(world: World) -> None:
+async def test_a_late_answer_is_overtaken_by_a_later_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oracle.testing.fault_proxy.LATE_SECONDS", 60.0)
     world.proxy.calls.add("late", on="getSlot")
     done: list[str] = []
     late = asyncio.create_task(world.client.get_slot())
@@ -266,7 +267,7 @@ async def slots(world: World, told: asyncio.Queue[object], count: int) -> list[i
     await world.node.advance(5)
     found = []
     for _ in range(count):
-        message = await asyncio.wait_for(told.get(), 5)
+        message = await asyncio.wait_for(told.get(), 60)
         assert isinstance(message, str)
         found.append(int(message.partition('"slot":')[2].partition(",")[0]) - first)
     return found
@@ -294,7 +295,7 @@ async def test_a_socket_is_cut_without_a_close_frame(world: World) -> None:
         await told.get()
         world.proxy.pushes.add("cut", on="slotNotification")
         await world.node.advance(2)
-        ended = await asyncio.wait_for(told.get(), 5)
+        ended = await asyncio.wait_for(told.get(), 60)
     assert isinstance(ended, ConnectionClosedError)
     assert ended.rcvd is None
 
@@ -302,9 +303,9 @@ async def test_a_socket_is_cut_without_a_close_frame(world: World) -> None:
 async def test_a_connection_is_refused_and_the_next_one_is_not(world: World) -> None:
     world.proxy.pushes.add("cut", on="connect")
     async with slots_told(world) as told:
-        assert isinstance(await asyncio.wait_for(told.get(), 5), Exception)
+        assert isinstance(await asyncio.wait_for(told.get(), 60), Exception)
     async with slots_told(world) as told:
-        assert "result" in str(await asyncio.wait_for(told.get(), 5))
+        assert "result" in str(await asyncio.wait_for(told.get(), 60))
 
 
 async def test_a_socket_that_falls_silent_stays_open(world: World) -> None:
@@ -321,7 +322,7 @@ async def test_a_garbled_message_arrives_by_half(world: World) -> None:
         await told.get()
         world.proxy.pushes.add("garble", on="slotNotification")
         await world.node.advance()
-        assert not str(await asyncio.wait_for(told.get(), 5)).endswith("}")
+        assert not str(await asyncio.wait_for(told.get(), 60)).endswith("}")
 
 
 async def test_the_socket_of_an_endpoint_that_is_behind_tells_late(world: World) -> None:

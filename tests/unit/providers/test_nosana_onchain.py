@@ -301,7 +301,8 @@ async def test_a_job_that_cannot_be_withdrawn_yet_has_not_failed(ground: Ground)
 async def test_a_job_that_takes_long_to_be_stopped_keeps_no_other_waiting(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oracle.providers.nosana.onchain_status._PATIENCE_SECONDS", 0.01)
+    patience = "oracle.providers.nosana.onchain_status._PATIENCE_SECONDS"
+    monkeypatch.setattr(patience, 0.01)
     ground.chain.put_job()
     ground.chain.put_market(CHEAP, 48, JOB)
     landed, perform = asyncio.Event(), ground.buyer.perform
@@ -316,7 +317,9 @@ async def test_a_job_that_takes_long_to_be_stopped_keeps_no_other_waiting(
     for _ in range(3):
         assert (await compute.poll([A_HANDLE]))[A_HANDLE].state is JobState.QUEUED
     landed.set()
-    assert (await compute.poll([A_HANDLE]))[A_HANDLE].state is JobState.FAILED
+    with monkeypatch.context() as patient:
+        patient.setattr(patience, 60.0)
+        assert (await compute.poll([A_HANDLE]))[A_HANDLE].state is JobState.FAILED
     assert len(ground.buyer.performed) == 1
     landed.clear()
     assert (await compute.poll([A_HANDLE]))[A_HANDLE].state is JobState.QUEUED

@@ -241,7 +241,7 @@ async def test_an_answer_that_is_not_as_documented_may_have_been_paid_for(body: 
 async def test_a_lost_answer_may_have_been_paid_for() -> None:
     for reply in (httpx.ReadError("x"), httpx.Response(200, stream=Stalled(b"{"))):
         with pytest.raises(OracleError) as caught:
-            await fetched(Wire(reply), timeout_seconds=0.05)
+            await fetched(Wire(reply), timeout_seconds=0.5)
         assert caught.value.verdict is Verdict.UNKNOWN
 
 
