@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from oracle.testing.surfpool import Surfpool, SurfpoolUnavailable, running_surfpool
 
 UNIT = Path(__file__).parent / "unit"
+
+# How long one example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # A worker of pytest-xdist is told 80 columns, and commands would fold what they print into a pipe.
 os.environ.pop("COLUMNS", None)

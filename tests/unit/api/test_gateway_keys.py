@@ -125,7 +125,7 @@ async def test_who_is_turned_away_has_not_waited(monkeypatch: pytest.MonkeyPatch
         pass
     began = time.monotonic()
     await turned_away(client)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 30  # it would have been a minute
 
 
 async def test_a_turn_that_has_ended_makes_room_however_it_ended() -> None:

@@ -42,9 +42,9 @@ def test_the_codec_agrees_with_the_committed_idl(idl: Json) -> None:
 
 def test_the_comparison_at_start_is_quick(idl: Json) -> None:
     selfcheck.check(idl)
-    started = time.perf_counter()
+    started = time.process_time()
     selfcheck.check(idl)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def type_of(idl: Json, name: str) -> Json:
