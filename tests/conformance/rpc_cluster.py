@@ -22,7 +22,7 @@ SYSTEM_PROGRAM = Pubkey.default()
 MEMO_PROGRAM = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 BASE64 = {"encoding": "base64"}
 PROCESSED, CONFIRMED = {"commitment": "processed"}, {"commitment": "confirmed"}
-_DEADLINE_SECONDS = 20
+_DEADLINE_SECONDS = 60
 
 
 class Refused(Exception):

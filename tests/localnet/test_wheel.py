@@ -89,7 +89,7 @@ async def read_until(process: asyncio.subprocess.Process, end: str) -> str:
     """What a process prints, up to the line that holds `end`."""
     assert process.stdout is not None
     lines = []
-    while line := (await asyncio.wait_for(process.stdout.readline(), 30)).decode():
+    while line := (await asyncio.wait_for(process.stdout.readline(), 60)).decode():
         lines.append(line)
         if end in line:
             return "".join(lines)

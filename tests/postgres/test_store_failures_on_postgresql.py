@@ -173,7 +173,7 @@ async def test_a_server_that_crashes_loses_nothing_that_was_acknowledged(store: 
         await asyncio.to_thread(server.crash_and_restart)
         crashed.set()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         await asyncio.gather(crash(), *(loop() for _ in range(4)))
     kept = await store.read(lambda c: set(c.execute(text("SELECT name FROM marks")).scalars()))
     assert {f"mark-{n}" for n in acknowledged} <= kept
@@ -190,7 +190,7 @@ def test_no_test_of_the_store_is_hidden_by_another_of_its_name() -> None:
 
 WAIT_UNTIL_BOTH_HAVE_BEGUN = """
     DO $$ BEGIN
-        FOR i IN 1..500 LOOP
+        FOR i IN 1..3000 LOOP
             EXIT WHEN (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1) >= 2;
             PERFORM pg_sleep(0.01);
         END LOOP;

@@ -92,13 +92,13 @@ async def test_requests_are_answered_rejected_and_expired_on_a_real_chain(
 
 async def funded(rpc: Client, address: Pubkey) -> None:
     await rpc.request_airdrop(address, 10_000_000_000)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await rpc.get_balance(address)).value == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
 async def verified(rpc: Client, program: Pubkey, address: Pubkey) -> Verification:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (result := await verify(rpc, program, address)).ok:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     return result

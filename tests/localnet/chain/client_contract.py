@@ -23,7 +23,7 @@ T = TypeVar("T")
 SOL = 10**9
 
 
-async def until(look: Callable[[], Awaitable[T | None]], seconds: float = 20.0) -> T:
+async def until(look: Callable[[], Awaitable[T | None]], seconds: float = 60.0) -> T:
     async with asyncio.timeout(seconds):
         while (found := await look()) is None:  # noqa: ASYNC110 - a chain has no event
             await asyncio.sleep(0.05)

@@ -109,7 +109,7 @@ async def world(tmp_path: Any) -> AsyncIterator[World]:
         await rpc.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - a condition of any kind has no event
             await asyncio.sleep(0.005)

@@ -82,7 +82,7 @@ async def test_an_emulator_runs_alone_until_it_is_told_to_stop() -> None:
         assert (await http.post(f"{url}/chat/completions", json=body)).status_code == 429
         assert len((await http.get(f"{admin}/calls")).json()) == 2
     process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_what_an_emulator_has_no_use_for_is_refused() -> None:

@@ -161,7 +161,7 @@ async def test_a_localnet_has_a_queue_and_a_wallet_with_money_and_stops_when_tol
         assert taken.returncode == 1
         assert taken.stderr.startswith("ORC-"), taken.stderr
         process.send_signal(signal.SIGTERM)
-        _, err = await asyncio.wait_for(process.communicate(), 20)
+        _, err = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, err) == (0, b"")
     assert await asyncio.to_thread(Path(shown["wallet"]).exists) is False
 
@@ -174,7 +174,7 @@ async def test_a_localnet_that_is_kept_goes_on_where_it_stopped(tmp_path: Path) 
             kept.append(await document(process))
             slots.append(await slot_from(kept[-1]["rpc"], slots[-1] + 1))
             process.send_signal(number)
-            _, err = await asyncio.wait_for(process.communicate(), 20)
+            _, err = await asyncio.wait_for(process.communicate(), 60)
         assert (process.returncode, err) == (0, b"")
     assert kept[0]["queue"] == kept[1]["queue"]
     assert kept[0]["address"] == kept[1]["address"]
@@ -270,6 +270,6 @@ async def test_somebody_who_is_tired_of_waiting_leaves_and_the_request_goes_on(
 
         await until(on_chain, "the request on chain")
         process.send_signal(signal.SIGINT)
-        out, err = await asyncio.wait_for(process.communicate(), 20)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err

@@ -56,14 +56,14 @@ class NosanaUser:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    async def until(self, address: str, what: Callable[[dict[str, Any]], Any], seconds: float = 5.0) -> dict[str, Any]:
+    async def until(self, address: str, what: Callable[[dict[str, Any]], Any], seconds: float = 60.0) -> dict[str, Any]:
         async with asyncio.timeout(seconds):
             while True:
                 if what(job := await self.job(address)):
                     return job
                 await asyncio.sleep(0.005)
 
-    async def ended(self, address: str, seconds: float = 5.0) -> dict[str, Any]:
+    async def ended(self, address: str, seconds: float = 60.0) -> dict[str, Any]:
         return await self.until(address, lambda job: job["state"] >= 2, seconds)
 
     async def document(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class NosanaUser:
 
 def loopback(running: Running) -> httpx.AsyncClient:
     """A client without certificates, whose loading takes longer than most tests."""
-    return httpx.AsyncClient(base_url=running.url, timeout=5.0, verify=False)
+    return httpx.AsyncClient(base_url=running.url, timeout=60.0, verify=False)
 
 
 @asynccontextmanager

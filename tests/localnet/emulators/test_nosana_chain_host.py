@@ -101,7 +101,7 @@ class Customer:
 
 
 async def until(look: Callable[[], Awaitable[T | None]]) -> T:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if found := await look():
                 return found

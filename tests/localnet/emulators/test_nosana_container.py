@@ -72,7 +72,7 @@ async def run_in_a_real_shell(directory: Path, server: str, body: Any) -> tuple[
         )
         try:
             # Not `communicate`: the server in the background keeps the pipes open.
-            code = await asyncio.wait_for(shell.wait(), 20)
+            code = await asyncio.wait_for(shell.wait(), 60)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGKILL)

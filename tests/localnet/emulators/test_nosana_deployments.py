@@ -39,7 +39,7 @@ async def create(user: NosanaUser, **more: Any) -> dict[str, Any]:
 
 
 async def until_status(user: NosanaUser, deployment: str, status: str) -> dict[str, Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             shown = await call(user, "GET", f"/{deployment}")
             if shown["status"] == status:

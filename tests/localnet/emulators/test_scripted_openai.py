@@ -221,7 +221,7 @@ async def test_the_books_tell_how_far_a_stream_went_before_its_reader_left() -> 
     async with served(words=1_000, word_seconds=0.005) as (server, http):
         async with http.stream("POST", "/v1/chat/completions", json=chat(stream=True), headers=KEY) as answer:
             await anext(answer.aiter_bytes())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while server.streams[0].live:  # noqa: ASYNC110 (nothing tells when it ends)
                 await asyncio.sleep(0.01)
         (stream,) = (await http.get("/_emulator/books")).json()["streams"]

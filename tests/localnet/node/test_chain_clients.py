@@ -150,7 +150,7 @@ async def test_solana_py_hears_of_accounts_programs_logs_signatures_slots_and_ro
         await ws.slot_subscribe()
         await ws.root_subscribe()
         heard: list[str] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while heard.count("SubscriptionResult") < len(expected):
                 heard += [type(message).__name__ for message in await ws.recv()]
             await client.send_raw_transaction(bytes(tx), TxOpts(preflight_commitment=Confirmed))

@@ -74,7 +74,7 @@ class Subscriber:
         return answer.get("result", answer.get("error"))
 
     async def receive(self) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return orjson.loads(await self._ws.recv())
 
     async def notified(self) -> tuple[str, Any]:
@@ -361,7 +361,7 @@ async def test_a_node_stops_at_once_with_clients_connected(payer: Keypair) -> No
         http = httpx.AsyncClient()
         await http.post(node.rpc_url, json={"jsonrpc": "2.0", "id": 1, "method": "getHealth"})
         leaving = time.monotonic()
-    assert time.monotonic() - leaving < 3
+    assert time.monotonic() - leaving < 9  # a close frame that nobody answers would be waited for longer
     await http.aclose()
     await ws.close()
     with pytest.raises(OSError, match="refused"):
@@ -411,7 +411,7 @@ async def test_a_chain_whose_slots_stopped_says_why_when_it_is_left() -> None:
             await node.call(lambda _: None)  # comes back after the failure has
 
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(serve_until_broken(), 10)
+        await asyncio.wait_for(serve_until_broken(), 60)
     chain.close()
 
 

@@ -45,7 +45,7 @@ from oracle.store.rows import RequestRow
 T = TypeVar("T")
 SLOT_SECONDS = 0.05
 PRICES = ("input_usd_per_million_tokens", "output_usd_per_million_tokens")
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 PARAMS = Params(64)
 
 

@@ -66,7 +66,7 @@ async def test_a_daemon_that_dies_before_signing_buys_one_job(world: World, nosa
     async with nosana.mortal() as daemon:
         reached = await hang_in_simulation(daemon)
         submitted = await world.submit()
-        await asyncio.wait_for(reached.wait(), 20)
+        await asyncio.wait_for(reached.wait(), 60)
     async with world.daemon() as daemon:
         await answered(world, submitted)
         first, second = await nosana.attempts(daemon, submitted)

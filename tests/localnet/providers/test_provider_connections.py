@@ -30,7 +30,7 @@ class Listener:
     async def __aenter__(self) -> Http:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        timeouts = Timeouts(silence=5.0, total=5.0)
+        timeouts = Timeouts(silence=60.0, total=60.0)
         self._http = Http(
             "example", f"http://127.0.0.1:{port}", pace=Pace(), timeouts=timeouts, max_answer_bytes=10_000
         )

@@ -250,7 +250,7 @@ async def test_no_prompt_reaches_what_is_published(network: Network) -> None:
     await compute.answer(replace(TASK, messages=(Message("user", secret),)))
     (job,) = network.live_jobs()
     await compute.close()
-    async with asyncio.timeout(5), httpx.AsyncClient(trust_env=False) as anyone:
+    async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as anyone:
         while True:
             shown = (await anyone.get(f"{network.running.url}/jobs/{job['address']}")).json()
             if shown["ipfsResult"]:

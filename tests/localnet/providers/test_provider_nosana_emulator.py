@@ -74,7 +74,7 @@ class Network:
         """The adapter as a process of its own would build it: nothing in its memory."""
 
         def http(**headers: str) -> Http:
-            timeouts = Timeouts(silence=5.0, total=5.0)
+            timeouts = Timeouts(silence=60.0, total=60.0)
             return Http("nosana", self.running.url, pace=Pace(), headers=headers, timeouts=timeouts)
 
         api = NosanaApi(

@@ -160,7 +160,7 @@ async def in_a_real_shell(
         "PATH": f"{directory}:/usr/bin:/bin",
         "ORACLE_MODEL": "model",
         "ORACLE_BODY": body,
-        "ORACLE_MAX_SECONDS": "10",
+        "ORACLE_MAX_SECONDS": "60",
     }
     shell = await asyncio.create_subprocess_exec(
         args["entrypoint"][0],
@@ -172,7 +172,7 @@ async def in_a_real_shell(
         start_new_session=True,
     )
     try:
-        code = await asyncio.wait_for(shell.wait(), 20)
+        code = await asyncio.wait_for(shell.wait(), 60)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(shell.pid, signal.SIGKILL)

@@ -97,7 +97,7 @@ async def running(task: Awaitable[Any]) -> AsyncIterator[asyncio.Task[Any]]:
         assert outcome is None or isinstance(outcome, asyncio.CancelledError), outcome
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Return when the condition holds; fail if it never does."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - a condition of any kind has no event

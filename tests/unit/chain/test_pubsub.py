@@ -45,7 +45,7 @@ def change(slot: int, data: bytes = b"data") -> dict[str, Any]:
 
 
 async def following(subscription: Subscription[Any]) -> Any:
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(60.0):
         return await anext(subscription)
 
 

@@ -244,7 +244,7 @@ async def watching(world: World) -> AsyncIterator[asyncio.Queue[Sighting | Vanis
 
 
 async def following(events: asyncio.Queue[Any]) -> Any:
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(60.0):
         return await events.get()
 
 

@@ -177,7 +177,7 @@ async def under_way(manager: Manager, **changes: Any) -> AsyncIterator[tuple[asy
     """A purchase that is signed and sent, and waits for its fate."""
     task = asyncio.create_task(manager.buy(**changes))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await manager.cluster.was_sent.wait()
         (row,) = await manager.signatures()
         yield task, row

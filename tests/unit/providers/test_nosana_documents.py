@@ -143,7 +143,7 @@ def test_the_script_of_the_definition_is_what_a_shell_runs(tmp_path: Path) -> No
         "BODY_FILE": str(tmp_path / "reply.json"),
     }
     ran = subprocess.run(
-        ["/bin/sh", "-c", local], env=env, capture_output=True, text=True, timeout=20, start_new_session=True
+        ["/bin/sh", "-c", local], env=env, capture_output=True, text=True, timeout=60, start_new_session=True
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     lines = ran.stdout.splitlines()

@@ -80,7 +80,7 @@ async def for_ever(task: Task) -> Completion:
 
 
 async def ended(compute: ChatCompute, handle: JobHandle) -> JobStatus:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             status = (await compute.poll([handle]))[handle]
             if status.state not in (JobState.QUEUED, JobState.RUNNING):
@@ -89,7 +89,7 @@ async def ended(compute: ChatCompute, handle: JobHandle) -> JobStatus:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 (nothing tells when it holds)
             await asyncio.sleep(0)
 

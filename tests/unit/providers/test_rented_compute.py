@@ -42,7 +42,7 @@ def compute(landlord: FakeLandlord, *, expected_answers: int = 1, prompts_public
 
 
 async def output_of(provider: RentedCompute, handle: JobHandle) -> Output:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             status = (await provider.poll([handle]))[handle]
             if status.state not in (JobState.QUEUED, JobState.RUNNING):

@@ -21,14 +21,14 @@ def landlord() -> FakeLandlord:
     return FakeLandlord(FakeClock())
 
 
-async def ask(server: RentedServer, seconds: float = 5.0) -> str:
+async def ask(server: RentedServer, seconds: float = 60.0) -> str:
     """The id of the rental that answers."""
     async with server.use(seconds) as held:
         return (await held.server.complete(TASK)).text
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 (nothing tells when it holds)
             await asyncio.sleep(0)
 

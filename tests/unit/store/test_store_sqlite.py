@@ -168,7 +168,7 @@ async def test_a_store_that_closes_waits_for_nothing(url: str) -> None:
         shell.execute("BEGIN IMMEDIATE")
         write = asyncio.create_task(store.write(lambda c: marks.put(c, "mark", 1)))
         await asyncio.sleep(0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await store.close()
         with pytest.raises(OracleError) as raised:
             await write
@@ -268,10 +268,10 @@ async def test_when_the_committer_is_stopped_in_the_middle_nobody_waits_for_ever
     def slow(conn: Connection) -> None:
         marks.put(conn, "slow", 1)
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     first = asyncio.create_task(store.write(slow))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, 60)
     second = asyncio.create_task(store.write(lambda c: marks.put(c, "second", 1)))
     await asyncio.sleep(0)
     committer = next(task for task in asyncio.all_tasks() if task.get_name() == "store-committer")
@@ -310,7 +310,7 @@ def test_a_daemon_that_is_killed_in_the_middle_of_writing_loses_nothing_that_was
             wait_until(lambda: acknowledged.stat().st_size > 2_000 or child.poll() is not None)
         finally:
             child.kill()
-        assert child.wait(10) == -signal.SIGKILL
+        assert child.wait(60) == -signal.SIGKILL
     numbers = [int(line) for line in acknowledged.read_bytes().split(b"\n")[:-1]]
     assert len(numbers) > 300
 
@@ -352,7 +352,7 @@ def log_grows_no_more(database: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} seconds"

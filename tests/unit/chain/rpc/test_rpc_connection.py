@@ -54,7 +54,7 @@ async def said(connection: Connection, *pieces: bytes, closes: bool = False, mos
     if closes:
         connection.eof_received()
         connection.connection_lost(None)
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(60.0):
         return await asking
 
 
