@@ -1,7 +1,6 @@
 """The main job on a real chain: Surfpool, which runs Agave's own runtime and the full RPC."""
 
 import asyncio
-import socket
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from oracle.core.request import Body, Inline, Params, Reason, Status
 from oracle.localnet import network
 from oracle.localnet.emulators.openai import ScriptedOpenAI
 from oracle.localnet.emulators.server import serve as serve_emulator
+from oracle.localnet.ports import free_port
 from oracle.pipeline.daemon import assembled
 from oracle.testing.surfpool import Surfpool
 
@@ -37,9 +37,7 @@ async def test_requests_are_answered_rejected_and_expired_on_a_real_chain(
     operator, requester = network.wallet(tmp_path / "operator.json"), Keypair()
     for key in (operator, requester):
         await funded(rpc, key.pubkey())
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     uri = f"http://127.0.0.1:{port}"
     queue = await network.create_queue(rpc, program, operator, operator=operator.pubkey(), uri=uri)
     async with serve_emulator(ScriptedOpenAI(words=6)) as model:

@@ -1,12 +1,13 @@
 """The code that docs/how-to/testing.md shows to users runs, as it stands there."""
 
 import re
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from oracle.localnet.ports import free_port
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "testing.md"
 
@@ -18,7 +19,4 @@ async def test_the_example_for_users_own_tests_answers_a_request(tmp_path: Path)
     shown: dict[str, Any] = {}
     exec(compile(code, str(PAGE), "exec"), shown)
     answered: Callable[[Path, int], Awaitable[bytes]] = shown["answered"]
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    assert await answered(tmp_path, port)
+    assert await answered(tmp_path, free_port())

@@ -34,7 +34,9 @@ const changed = new Promise((resolve) => {
     connection.removeProgramAccountChangeListener(listener)
       .then(() => resolve({ account: told.accountId.toBase58(), slot: context.slot })), { commitment: "confirmed" });
 });
-await new Promise((resolve) => setTimeout(resolve, 500)); // web3.js does not tell when a subscription is in force
+// web3.js does not tell when a subscription is in force, though it knows.
+const inForce = () => Object.values(connection._subscriptionsByHash).filter((one) => one.state === "subscribed").length;
+while (inForce() < 2) await new Promise((resolve) => setTimeout(resolve, 20));
 seen.simulatedUnits = (await program.methods.createQueue(name, terms).accounts(accounts).simulate()).raw.length > 0;
 seen.signature = await program.methods.createQueue(name, terms).accounts(accounts).rpc();
 seen.queue = queue.toBase58();

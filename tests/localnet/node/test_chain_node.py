@@ -107,7 +107,7 @@ def submit(chain: Chain, payer: Keypair, instruction: Instruction) -> str:
 
 
 async def test_requests_and_batches_are_answered_over_http(node: Node) -> None:
-    async with httpx.AsyncClient(base_url=node.rpc_url) as client:
+    async with httpx.AsyncClient(base_url=node.rpc_url, timeout=60) as client:
         one = await client.post("/", json={"jsonrpc": "2.0", "id": 1, "method": "getSlot", "params": [PROCESSED]})
         assert one.json() == {"jsonrpc": "2.0", "result": 11, "id": 1}
         assert one.headers["content-type"] == "application/json"
@@ -121,13 +121,13 @@ async def test_requests_and_batches_are_answered_over_http(node: Node) -> None:
 
 async def test_a_page_of_another_origin_may_call(node: Node) -> None:
     headers = {"Origin": "http://elsewhere", "Access-Control-Request-Method": "POST"}
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         answer = await client.options(node.rpc_url, headers=headers)
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
 async def test_subscriptions_are_for_websockets_only(node: Node) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         body = {"jsonrpc": "2.0", "id": 1, "method": "slotSubscribe"}
         assert (await client.post(node.rpc_url, json=body)).json()["error"]["code"] == -32601
 
@@ -358,7 +358,7 @@ async def test_a_node_stops_at_once_with_clients_connected(payer: Keypair) -> No
         ws = await connect(node.ws_url)
         client = Subscriber(ws)
         await client.call("slotSubscribe")
-        http = httpx.AsyncClient()
+        http = httpx.AsyncClient(timeout=60)
         await http.post(node.rpc_url, json={"jsonrpc": "2.0", "id": 1, "method": "getHealth"})
         leaving = time.monotonic()
     assert time.monotonic() - leaving < 9  # a close frame that nobody answers would be waited for longer
