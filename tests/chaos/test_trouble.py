@@ -47,7 +47,7 @@ async def until_busy(oracle: Oracle) -> None:
     async def look() -> bool:
         return bool(oracle.select("SELECT 1 FROM attempts"))
 
-    await until(look, "the first purchase", 30)
+    await until(look, "the first purchase", 60)
 
 
 async def test_a_daemon_that_is_stopped_past_its_leases_and_continued_keeps_every_law(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ NEVER = {"settlement": {"flush_window_seconds": 3_600.0}, "daemon": {"drain_seco
 
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=world.settings["operator"]["base_uri"], trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=world.settings["operator"]["base_uri"], trust_env=False, timeout=60
+    ) as client:
         yield client
 
 
@@ -333,7 +335,7 @@ async def test_an_address_that_is_not_ours_is_a_coded_error(host: str) -> None:
 
 async def test_the_server_says_where_it_listens() -> None:
     application = Starlette(routes=[Route("/", lambda _: PlainTextResponse("here"))])
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         for host in ("127.0.0.1", "localhost", "::1"):
             try:
                 async with serving(application, host, 0) as url:

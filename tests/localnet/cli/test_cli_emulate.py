@@ -74,7 +74,7 @@ async def test_an_emulator_runs_alone_until_it_is_told_to_stop() -> None:
         shown += line.decode()
     url = shown.split('base_url = "')[1].split('"')[0]
     body: dict[str, Any] = {"model": "any", "messages": [{"role": "user", "content": "Are you there?"}]}
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         assert (await http.post(f"{url}/chat/completions", json=body)).status_code == 200
         fault = {"kind": "rate_limit", "count": 1}
         admin = f"{url.removesuffix('/v1')}/_emulator"

@@ -86,7 +86,7 @@ async def answer(world: World, prompt: str = "What is the capital of Japan?", no
         row = await world.reaches(daemon, submitted, State.SETTLED)
         result = await verifying.verify(world.rpc, world.program_id, submitted.address)
         request = await requests.read(world.rpc, submitted.address)
-        async with verifying.httpx.AsyncClient(trust_env=False) as http:
+        async with verifying.httpx.AsyncClient(trust_env=False, timeout=60) as http:
             base = world.settings["operator"]["base_uri"]
             receipt = (await http.get(f"{base}/v1/receipts/{row.job_hash}")).content
     assert result.ok
@@ -183,7 +183,7 @@ async def test_an_operator_that_serves_anything_else_is_found_out(
     ],
 )
 async def test_an_operator_nowhere_is_no_verification(uri: str) -> None:
-    async with verifying.httpx.AsyncClient(trust_env=False) as http:
+    async with verifying.httpx.AsyncClient(trust_env=False, timeout=60) as http:
         with pytest.raises(OracleError, match="ORC-CLIENT-005"):
             await verifying.fetch(http, f"{uri}/v1/outputs/{'0' * 64}")
 

@@ -64,7 +64,7 @@ async def test_a_hanging_call_does_no_work_and_ends_with_its_caller(scripted: Sc
 async def test_a_server_that_ends_does_not_wait_for_a_call_that_hangs() -> None:
     openai = ScriptedOpenAI()
     openai.faults.add(Wire.HANG)
-    async with httpx.AsyncClient(verify=False) as http:
+    async with httpx.AsyncClient(verify=False, timeout=60) as http:
         async with serve(openai) as running:
             call = asyncio.create_task(http.post(f"{running.url}/v1/chat/completions", json=CHAT))
             async with asyncio.timeout(30):

@@ -68,11 +68,11 @@ class GatewayWorld:
         return AsyncOpenAI(base_url=self.url, **({"api_key": key_of(name), "max_retries": 0} | options))
 
     async def get(self, path: str, name: str = "alice") -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             return await http.get(f"{self.url}{path}", headers={"Authorization": f"Bearer {key_of(name)}"})
 
     async def post(self, path: str, body: bytes, name: str = "alice") -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             headers = {"Authorization": f"Bearer {key_of(name)}"}
             return await http.post(f"{self.url}{path}", content=body, headers=headers)
 

@@ -214,7 +214,7 @@ async def test_a_prompt_too_long_for_a_transaction_is_named_by_its_hash_and_serv
             return (await verify(world.rpc, world.program_id, address, base_uri=served)).ok
 
         await until(is_settled, "the verified answer")
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             prompt = await http.get(asked.uri.replace("https://oracle.example", served))
             unknown = await http.get(f"{served}/v1/inputs/{'0' * 64}")
     assert hashlib.sha256(prompt.content).digest() == asked.sha256

@@ -16,7 +16,7 @@ async def wait_until_free(model: LocalModel, *, deadline_seconds: float) -> None
 
 
 async def _wait(model: LocalModel, busy: bool, deadline_seconds: float) -> None:
-    async with asyncio.timeout(deadline_seconds), httpx.AsyncClient(trust_env=False) as client:
+    async with asyncio.timeout(deadline_seconds), httpx.AsyncClient(trust_env=False, timeout=60) as client:
         while True:
             slots = (await client.get(model.health_url.replace("/health", "/slots"))).json()
             if [slot["is_processing"] for slot in slots] == [busy]:

@@ -39,7 +39,7 @@ async def test_it_serves_between_start_and_stop(weights: Path, record_property: 
     async with LocalModel(weights) as model:
         record_property("start_seconds", round(time.monotonic() - begin, 2))
         url, pid = model.health_url, model.pid
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             assert (await client.get(url)).json() == {"status": "ok"}
             assert model.alive
         begin = time.monotonic()

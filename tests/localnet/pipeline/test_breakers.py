@@ -21,13 +21,13 @@ OFTEN = {"poll_interval_seconds": 0.05, "drain_seconds": 5, "balance_interval_se
 
 
 async def readiness(world: World) -> dict[str, Any]:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         answer = await http.get(f"{world.settings['operator']['base_uri']}/readyz")
     return {"status": answer.status_code, **answer.json()}
 
 
 async def metric(world: World, name: str) -> float:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         text = (await http.get(f"{world.settings['operator']['base_uri']}/metrics")).text
     return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
 

@@ -31,7 +31,7 @@ async def prices(world: World) -> AsyncIterator[PriceServer]:
 
 
 async def ready(world: World) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         return await http.get(f"{world.settings['operator']['base_uri']}/readyz")
 
 

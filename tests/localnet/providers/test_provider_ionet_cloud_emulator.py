@@ -60,7 +60,7 @@ class Cloud:
     async def destroy_all(self) -> None:
         """As somebody at the console would."""
         headers = {"X-API-KEY": "io-cloud-localnet"}
-        async with httpx.AsyncClient(trust_env=False, headers=headers) as http:
+        async with httpx.AsyncClient(trust_env=False, headers=headers, timeout=60) as http:
             for rental in self.live():
                 path = f"/enterprise/v1/io-cloud/caas/deployment/{rental}"
                 (await http.delete(self.running.url + path)).raise_for_status()
@@ -271,7 +271,7 @@ async def test_a_name_that_somebody_else_has_is_stepped_over(cloud: Cloud) -> No
         "registry_config": {"image_url": "x"},
     }
     async with ionet_cloud(keys=(ApiKey(value="io-cloud-localnet"), ApiKey(value="other", key_id="key-2"))) as shared:
-        async with httpx.AsyncClient(trust_env=False, headers={"X-API-KEY": "other"}) as http:
+        async with httpx.AsyncClient(trust_env=False, headers={"X-API-KEY": "other"}, timeout=60) as http:
             url = f"{shared.running.url}/enterprise/v1/io-cloud/caas/deploy"
             (await http.post(url, json=body)).raise_for_status()
         compute = shared.provider()

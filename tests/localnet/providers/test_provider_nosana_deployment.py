@@ -115,7 +115,7 @@ async def test_a_server_asks_its_callers_for_the_key_that_follows_from_its_name(
     seen = await compute.server._landlord.look(listed[0])
     assert seen is not None
     assert seen.address is not None
-    async with httpx.AsyncClient(trust_env=False) as stranger:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as stranger:
         assert (await stranger.get(f"{seen.address}/models")).status_code == 401
     await compute.close()
 
@@ -222,7 +222,9 @@ async def test_a_host_that_shuts_down_is_replaced(network: Network) -> None:
     compute = network.provider()
     await compute.answer(TASK)
     (job,) = network.live_jobs()
-    async with httpx.AsyncClient(trust_env=False, headers={"authorization": "Bearer nos_localnet"}) as owner:
+    async with httpx.AsyncClient(
+        trust_env=False, headers={"authorization": "Bearer nos_localnet"}, timeout=60
+    ) as owner:
         (await owner.post(f"{network.running.url}/jobs/{job['address']}/stop")).raise_for_status()
     # The first call finds out; what was asked of a server that is gone cost nothing of its own, and is asked again.
     for attempt in ("first", "second"):
@@ -250,7 +252,7 @@ async def test_no_prompt_reaches_what_is_published(network: Network) -> None:
     await compute.answer(replace(TASK, messages=(Message("user", secret),)))
     (job,) = network.live_jobs()
     await compute.close()
-    async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as anyone:
+    async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False, timeout=60) as anyone:
         while True:
             shown = (await anyone.get(f"{network.running.url}/jobs/{job['address']}")).json()
             if shown["ipfsResult"]:

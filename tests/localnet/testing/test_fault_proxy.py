@@ -336,7 +336,11 @@ async def test_the_socket_of_an_endpoint_that_is_behind_tells_late(world: World)
 async def test_a_provider_is_reached_streams_included_and_paid_calls_can_be_doubled() -> None:
     model = ScriptedOpenAI(words=4)
     body = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
-    async with serve(model) as running, fault_proxy(running.url) as proxy, httpx.AsyncClient(trust_env=False) as http:
+    async with (
+        serve(model) as running,
+        fault_proxy(running.url) as proxy,
+        httpx.AsyncClient(trust_env=False, timeout=60) as http,
+    ):
         url = f"{proxy.url}/v1/chat/completions"
         direct = (await http.post(f"{running.url}/v1/chat/completions", json=body)).json()
         assert (await http.post(url, json=body)).json()["choices"] == direct["choices"]
@@ -355,7 +359,7 @@ async def test_a_provider_is_reached_streams_included_and_paid_calls_can_be_doub
 async def test_a_provider_that_is_away_is_a_connection_that_ends() -> None:
     async with serve(ScriptedOpenAI()) as running:
         pass
-    async with fault_proxy(running.url) as proxy, httpx.AsyncClient(trust_env=False) as http:
+    async with fault_proxy(running.url) as proxy, httpx.AsyncClient(trust_env=False, timeout=60) as http:
         with pytest.raises(httpx.RemoteProtocolError):
             await http.get(f"{proxy.url}/v1/models")
 

@@ -39,7 +39,7 @@ def test_a_lock_ends_when_its_holder_is_killed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/oracle.sqlite"
     with holding(f"hold_database({url!r})") as holder:
         holder.kill()
-        holder.wait(10)
+        holder.wait(60)
         with lock.hold_database(url) or pytest.fail("SQLite is locked"):
             assert (tmp_path / "oracle.sqlite.lock").read_text() == f"{os.getpid()}\n"
 
@@ -49,7 +49,7 @@ def test_a_child_that_the_holder_started_does_not_inherit_its_lock(tmp_path: Pat
     script = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=0, close_fds=False)"
     with holding(f"hold_database({url!r}); {script}") as holder:
         holder.kill()
-        holder.wait(10)
+        holder.wait(60)
         taken = lock.hold_database(url)
         assert taken is not None
         taken.release()
@@ -176,6 +176,6 @@ def holding(take: str) -> Iterator[subprocess.Popen[str]]:
         yield child
     finally:
         child.kill()
-        child.wait(10)
+        child.wait(60)
         child.stdin.close()
         child.stdout.close()
