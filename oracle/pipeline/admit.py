@@ -40,11 +40,8 @@ async def admit(context: Context, row: RequestRow) -> None:
     await affordable(context, request, candidates, task)
     if context.config.policy.simulate_before_buying:
         await rehearsal.rehearse(context, row)
-    with context.to_buy.place() as place:
-        if place.is_free and not row.claim_required:
-            place.row = row
-            return
-    await context.move(row, State.ADMITTED)
+    if row.claim_required or not context.to_buy.begin(row):
+        await context.move(row, State.ADMITTED)
 
 
 def known_of_all(c: Connection, rows: Sequence[RequestRow]) -> list[tuple[int, RecordingRow | None]]:

@@ -168,10 +168,9 @@ class Context:
         wake_in_seconds: float = 0.0,
         code: str | None = None,
         detail: str | None = None,
-        keep_lease: bool = False,
         **columns: Any,
     ) -> RequestRow:
-        """Move a row that we hold, and wake the loop of its new state; not where we go on holding it."""
+        """Move a row that we hold, and wake the loop of its new state."""
         now_ms = self.clock.now_ms()
         move = Move(
             row,
@@ -181,12 +180,10 @@ class Context:
             code=code,
             detail=detail,
             wake_at_ms=now_ms + int(wake_in_seconds * 1000),
-            keep_lease=keep_lease,
             columns=columns,
         )
         moved = await self.store.write_together(requests.move_all, move)
-        if not keep_lease:
-            self.bells.ring(new)
+        self.bells.ring(new)
         return moved
 
     async def write(self, f: Callable[[Connection], Any], *bells: str) -> Any:

@@ -22,14 +22,14 @@ class Place:
 class Handover:
     """Into one loop. Only what it can begin at once goes this way, so that nothing overtakes what waits for a place.
 
-    A loop that is full, paused or not there has no place to give: its rows are then released, and taken in their order.
+    A loop that is full, behind, paused or not there has no place to give: its rows are released, and taken in their
+    order.
     """
 
     def __init__(self) -> None:
         self._free: Callable[[], int] | None = None
         self._begin: Begin | None = None
-        self.promised = 0
-        """Places that are kept for rows on their way."""
+        self._promised = 0
 
     def open(self, free: Callable[[], int], begin: Begin) -> None:
         """By the loop: how many steps more it could begin now, and how it begins one."""
@@ -38,15 +38,20 @@ class Handover:
     def close(self) -> None:
         self._free = self._begin = None
 
+    def begin(self, row: RequestRow) -> bool:
+        """Whether the loop has begun with a row that is held."""
+        with self.place() as place:
+            place.row = row
+        return place.is_free
+
     @contextmanager
     def place(self) -> Iterator[Place]:
-        """Kept free until it is left, with a row or without."""
-        place = Place(self._free is not None and self.promised < self._free())
-        self.promised += place.is_free
+        """A place for a row that is to be made yet; kept free until it is left, with the row or without."""
+        place = Place(self._free is not None and self._promised < self._free())
+        self._promised += place.is_free
         try:
             yield place
         finally:
-            self.promised -= place.is_free
-            # Where the loop has ended meanwhile, the row is let go of with all that this process holds.
+            self._promised -= place.is_free
             if place.is_free and place.row is not None and self._begin is not None:
                 self._begin(place.row)

@@ -17,7 +17,7 @@ from oracle.chain.program.layout import decode_request
 from oracle.chain.watcher import Known, Sighting, Vanished
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State, end_of
-from oracle.core.request import Header, Request, Status
+from oracle.core.request import Header, Inline, Request, Status
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import ACCOUNT_MALFORMED, ENDED_BY_ANOTHER
 from oracle.store import journal, requests, settlements
@@ -27,6 +27,9 @@ from oracle.store.rows import RequestRow
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 256
+HELD_MS = 20_000
+"""Long enough to be admitted in, and short enough to be waited for where nobody has heard that a row was made, as after
+a commit whose answer was lost. Who is admitted later than that finds its lease lost before anything is bought."""
 
 
 async def run(context: Context, sightings: AsyncIterator[Sighting | Vanished]) -> None:
@@ -74,8 +77,7 @@ class Look:
     operator: Pubkey
     now_ms: int
     holder: str | None
-    lease_ms: int
-    """A new row that waits for work begins under a lease of `holder`, where that is given."""
+    """Who is to admit it at once, if somebody is."""
 
     @property
     def first(self) -> State:
@@ -83,15 +85,18 @@ class Look:
         when due."""
         return end_of(self.request.header.status, settled_by_us=False) or State.SEEN
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a row that is new begins under a lease: not where its input takes long to get, or costs money."""
+        return self.holder is not None and self.first is State.SEEN and isinstance(self.request.body.input, Inline)
+
 
 async def seen(context: Context, request: Request, sighting: Sighting) -> None:
     with context.to_admit.place() as place:
         holder = context.instance if place.is_free else None
-        look = Look(request, sighting, context.signer.public_key, context.clock.now_ms(), holder, context.lease_ms)
-        new, ended = await context.store.write_together(write_all, look)
-        if new is not None and new.lease_owner is not None:
-            place.row = new
-    if new is not None:
+        look = Look(request, sighting, context.signer.public_key, context.clock.now_ms(), holder)
+        is_new, place.row, ended = await context.store.write_together(write_all, look)
+    if is_new:
         log.info("request seen", request=str(request.address), model=request.body.model, by=sighting.channel)
         if place.row is None:
             context.bells.ring(look.first)
@@ -100,28 +105,35 @@ async def seen(context: Context, request: Request, sighting: Sighting) -> None:
         context.bells.ring("ended")
 
 
-def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[RequestRow | None, State | None]]:
-    """Of each look, the row of a request that is new, and the end to which it has brought a known one."""
+def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestRow | None, State | None]]:
+    """Of each look, whether its request is new, its row if that is held, and the end to which it has brought a known
+    one."""
     new = requests.see_all(c, [sighted(look) for look in looks])
     closing = [str(look.request.address) for look in looks if not look.request.header.status.is_open]
     rows = requests.of_addresses(c, closing, str(looks[0].operator)) if closing else {}
     ended_slots: dict[int, dict[str, int]] = {}
     facts: list[Fact | None] = []
-    for look, made in zip(looks, new, strict=True):
+    for look, new_id in zip(looks, new, strict=True):
         header = look.request.header
         row = rows.get((str(look.request.address), header.created_slot))
-        if made is not None and row is not None:
+        if new_id is not None and row is not None:
             ended_slots[row.id] = {"ended_slot": header.settled_slot}
-        facts.append(None if made or row is None else ending(row, header, look.operator, now_ms=look.now_ms))
+        is_known = new_id is None and row is not None
+        facts.append(ending(row, header, look.operator, now_ms=look.now_ms) if is_known and row else None)
     requests.amend_all(c, ended_slots)
     news = iter(requests.force_all(c, [fact for fact in facts if fact is not None]))
     ends = [fact.new if fact is not None and next(news) else None for fact in facts]
-    return list(zip(new, ends, strict=True))
+    begun = [new_id for look, new_id in zip(looks, new, strict=True) if new_id is not None and look.is_held]
+    # A later look of the same transaction may have ended one of them.
+    held = {row.id: row for row in requests.by_ids(c, begun).values() if row.state is State.SEEN}
+    return [
+        (new_id is not None, None if new_id is None else held.get(new_id), end)
+        for new_id, end in zip(new, ends, strict=True)
+    ]
 
 
 def sighted(look: Look) -> Sighted:
     request, header = look.request, look.request.header
-    is_held = look.holder is not None and look.first is State.SEEN
     return Sighted(
         operator=str(look.operator),
         address=str(request.address),
@@ -140,8 +152,8 @@ def sighted(look: Look) -> Sighted:
         now_ms=look.now_ms,
         seen_by=look.sighting.channel,
         state=look.first,
-        lease_owner=look.holder if is_held else None,
-        lease_until_ms=look.now_ms + look.lease_ms if is_held else None,
+        lease_owner=look.holder if look.is_held else None,
+        lease_until_ms=look.now_ms + HELD_MS if look.is_held else None,
     )
 
 

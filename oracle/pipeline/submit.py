@@ -69,13 +69,13 @@ async def claim(context: Context, row: RequestRow) -> None:
 
 
 async def buy_at_once(context: Context, row: RequestRow) -> None:
-    """For what has just been admitted. Where it must wait all the same, it waits as admitted: it is not judged, nor
-    simulated, anew for every time that it is tried."""
+    """For what has just been admitted. Where that fails, it is tried again as admitted, and not judged and simulated
+    anew for each time that it is tried."""
     try:
         await buy(context, row)
     except OracleError as error:
-        admitted = await context.move(row, State.ADMITTED, keep_lease=True)
-        await worker.failed(context, admitted, error)
+        log.info("not bought at once", code=error.code, detail=error.detail)
+        await context.move(row, State.ADMITTED)
 
 
 async def buy(context: Context, row: RequestRow) -> None:
@@ -112,7 +112,9 @@ async def intend(
     key = idempotency_key(row.operator, key_of(row), 0, number)
     attempt = Purchase(row, 0, route.provider, route.model, key, quote.cost_lamports, now_ms, number)
     label = f"{route.provider} {route.model}"
-    move = Move(row, State.RUNNING, now_ms, context.slot(), detail=label, keep_lease=True)
+    # From here on: the lease outlives the call, whatever has been waited for before it.
+    lease = {"lease_until_ms": now_ms + context.lease_ms}
+    move = Move(row, State.RUNNING, now_ms, context.slot(), detail=label, keep_lease=True, columns=lease)
     return await context.store.write_together(intend_all, (context, attempt, move))
 
 

@@ -1,4 +1,4 @@
-"""Takes due rows of some states, and runs one step on each, without letting one row delay another (law 6)."""
+"""Takes due rows of some states, or is handed them, and runs one step on each; no row delays another (law 6)."""
 
 from __future__ import annotations
 
@@ -56,15 +56,17 @@ async def run(
 ) -> None:
     """Until the daemon stops: keep up to `concurrency` steps under way; on stopping, wait for those begun.
 
-    Rows are handed over by the loop before, or taken; where both come in the same moment, there may be more for as
-    long as these take. While paused, none is begun.
+    Rows are taken, or handed over by the loop before, as long as none waits to be taken; where both come in the same
+    moment, there may be more for as long as these take. While paused, none is begun.
     """
     limit = context.config.daemon.concurrency
     bell = states[0]
     under_way: set[asyncio.Task[None]] = set()
+    # Until a take comes back with fewer than it asked for, what is handed over might overtake something more urgent.
+    is_behind = True
 
     def free() -> int:
-        return 0 if context.stopping.is_set() or is_paused() else limit - len(under_way)
+        return 0 if context.stopping.is_set() or is_paused() or is_behind else limit - len(under_way)
 
     def begin(row: RequestRow) -> None:
         task = asyncio.create_task(attempt(context, row, step))
@@ -75,8 +77,9 @@ async def run(
     try:
         while not context.stopping.is_set():
             context.pulse(bell)
-            wanted = free() - handover.promised
+            wanted = 0 if is_paused() else limit - len(under_way)
             rows = await take(context, states, wanted) if wanted > 0 else []
+            is_behind = len(rows) >= wanted
             for row in rows:
                 begin(row)
             if len(under_way) >= limit:

@@ -1,7 +1,8 @@
 """Requests: seen once, taken under a lease, moved along by whoever holds it.
 
-A row that was taken may be changed only with the fence it was taken with. The fence grows at every take and at every
-fact from the chain, so a worker that was stopped for an hour finds that its row has gone on without it.
+A new row may begin in the hands of whoever saw it. One that is held may be changed only with its fence, which grows at
+every take and at every fact from the chain, so a worker that was stopped for an hour finds that its row has gone on
+without it.
 """
 
 from __future__ import annotations
@@ -96,15 +97,15 @@ def see(conn: Connection, sighted: Sighted) -> bool:
     return see_all(conn, [sighted])[0] is not None
 
 
-def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[RequestRow | None]:
-    """`see` for many, of which several may be of one request; the rows of those that are new."""
+def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[int | None]:
+    """`see` for many, of which several may be of one request; the ids of those that are new."""
     rows = [_first_row(sighted) for sighted in sightings]
     ids = insert_all_new(conn, t, rows, t.c.operator, t.c.address, t.c.created_slot)
-    new: list[RequestRow | None] = []
+    new: list[int | None] = []
     again = []
-    for sighted, values in zip(sightings, rows, strict=True):
+    for sighted in sightings:
         request_id = ids.pop((sighted.operator, sighted.address, sighted.created_slot), None)
-        new.append(None if request_id is None else RequestRow(id=request_id, **_FRESH, **values))
+        new.append(request_id)
         if request_id is None:
             again.append(
                 {
@@ -130,23 +131,6 @@ def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[RequestRow |
     if again:
         conn.execute(_SEEN_AGAIN, again)
     return new
-
-
-_FRESH: Final[Mapping[str, Any]] = {
-    "fence": 0,
-    "route_index": 0,
-    "attempts_made": 0,
-    "retries": 0,
-    "unconfirmed_purchases": 0,
-    "output_sha256": None,
-    "job_hash": None,
-    "completed_at": None,
-    "reject_reason": None,
-    "ended_slot": None,
-    "end_finalized": False,
-    "closed": False,
-}
-"""What a row begins with by the schema."""
 
 
 def _first_row(sighted: Sighted) -> dict[str, Any]:
@@ -316,7 +300,7 @@ def release(conn: Connection, row: RequestRow) -> None:
 def let_go(conn: Connection, owner: str) -> None:
     """Leave to everybody what `owner`, whose loops have ended, has kept for itself, or held before it has bought
     anything for it."""
-    is_unbought = and_(t.c.lease_owner == owner, is_one_of(t.c.state, (State.SEEN, State.ADMITTED)))
+    is_unbought = and_(t.c.lease_owner == owner, is_one_of(t.c.state, (State.SEEN, State.ADMITTED, State.CLAIMED)))
     conn.execute(update(t).where(or_(t.c.lease_owner == _keeper(owner), is_unbought)).values(_RELEASED))
 
 

@@ -24,8 +24,8 @@ from oracle.store.schema import (
 class RequestRow:
     """A request as the daemon knows it. `account` are the account's data as first seen; hashes are hexadecimal.
 
-    `operator` is the key that it is worked for. `chain_status` and `chain_slot` are the newest read of the account. A
-    row that was taken holds `lease_owner` and `fence`: with them it may be moved, until another takes it.
+    `operator` is the key that it is worked for. `chain_status` and `chain_slot` are the newest read of the account.
+    With its `lease_owner` and `fence` a row that is held may be moved, until another takes it.
     """
 
     id: int

@@ -395,15 +395,16 @@ async def test_a_row_that_is_put_off_and_kept_is_due_to_its_holder_alone_until_i
     assert len(await _take(store, "mine", NOW)) == 1
 
 
-async def test_a_new_row_can_begin_in_the_hands_of_whoever_saw_it_and_is_told_as_it_stands(store: Store) -> None:
+async def test_a_new_row_can_begin_in_the_hands_of_whoever_saw_it(store: Store) -> None:
     lease = {"lease_owner": "mine", "lease_until_ms": NOW + MINUTE}
-    new, again = await store.write(lambda c: requests.see_all(c, [sighting(**lease), sighting(**lease)]))
-    assert new is not None
+    new_id, again = await store.write(lambda c: requests.see_all(c, [sighting(**lease), sighting(**lease)]))
+    assert new_id is not None
     assert again is None
-    assert new == await now(store, new)
+    row = await store.read(lambda c: requests.by_id(c, new_id))
+    assert row is not None
     assert not await _take(store, "another", NOW)
-    await store.write(lambda c: requests.move(c, new, State.ADMITTED, now_ms=NOW))
-    assert (await now(store, new)).lease_owner is None
+    await store.write(lambda c: requests.move(c, row, State.ADMITTED, now_ms=NOW))
+    assert (await now(store, row)).lease_owner is None
 
 
 async def test_a_row_that_is_known_is_not_leased_by_being_seen(store: Store) -> None:
@@ -414,13 +415,14 @@ async def test_a_row_that_is_known_is_not_leased_by_being_seen(store: Store) -> 
 
 
 async def test_a_daemon_that_ends_lets_go_of_what_it_held_before_anything_was_bought_for_it(store: Store) -> None:
-    states = (State.SEEN, State.ADMITTED, State.RUNNING)
+    states = (State.SEEN, State.ADMITTED, State.CLAIMED, State.RUNNING)
     rows = {state: await held(store, state, state=state) for state in states}
     theirs = await take(store, await see(store, "theirs"), owner=OTHER_OWNER)
     await store.write(lambda c: requests.let_go(c, OWNER))
     assert {state: (await now(store, row)).lease_owner for state, row in rows.items()} == {
         State.SEEN: None,
         State.ADMITTED: None,
+        State.CLAIMED: None,
         State.RUNNING: OWNER,
     }
     assert (await now(store, theirs)).lease_owner == OTHER_OWNER

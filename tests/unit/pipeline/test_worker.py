@@ -1,0 +1,153 @@
+"""A loop over rows: how many steps are under way, in which order, and what may be handed to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+
+from settlement_world import OURS, Memory, World
+
+from oracle.chain.sightings import Sighting
+from oracle.core.compute import Money, Quote
+from oracle.core.lifecycle import State
+from oracle.core.request import ZERO_HASH, Inline, Uri
+from oracle.core.routing import Route
+from oracle.pipeline import intake, submit, worker
+from oracle.pipeline.admit import request_of
+from oracle.pipeline.context import Context
+from oracle.pipeline.handover import Handover
+from oracle.store.rows import RequestRow
+
+FREE: Final = Quote(0, Money(0.0, "USD"))
+
+
+class Steps:
+    """Steps that end when they are told to. Of each, the row is noted as it begins."""
+
+    def __init__(self) -> None:
+        self.begun: list[RequestRow] = []
+        self._ends: list[asyncio.Event] = []
+
+    async def step(self, context: Context, row: RequestRow) -> None:
+        self.begun.append(row)
+        self._ends.append(asyncio.Event())
+        await self._ends[-1].wait()
+
+    def end(self, at: int) -> None:
+        self._ends[at].set()
+
+    def end_all(self) -> None:
+        for event in self._ends:
+            event.set()
+
+    async def reaches(self, count: int) -> None:
+        await until(lambda: len(self.begun) >= count)
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if is_true():
+                return
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def running(world: World, handover: Handover, *, concurrency: int, paused: bool = False) -> AsyncIterator[Steps]:
+    context, steps = world.context, Steps()
+    daemon = context.config.daemon.model_copy(update={"concurrency": concurrency})
+    context.config = context.config.model_copy(update={"daemon": daemon})
+    task = asyncio.create_task(worker.run(context, (State.SEEN,), steps.step, handover, is_paused=lambda: paused))
+    try:
+        yield steps
+    finally:
+        context.stopping.set()
+        context.bells.ring_all()
+        steps.end_all()
+        await task
+
+
+async def waiting(world: World, *ttl_slots: int) -> list[RequestRow]:
+    """Requests that are seen and not held, one for each time to live."""
+    for n, ttl in enumerate(ttl_slots):
+        world.submit(n, ttl_slots=ttl)
+    world.advance(40)
+    await world.watch()
+    return [await world.row(n) for n in range(len(ttl_slots))]
+
+
+async def test_what_is_handed_over_is_begun_at_once_where_nothing_waits(database: Memory) -> None:
+    world, handover = World(database), Handover()
+    async with running(world, handover, concurrency=2) as steps:
+        rows = await waiting(world, 1_000)
+        await steps.reaches(1)
+        await until(lambda: handover.begin(rows[0]))
+        assert not handover.begin(rows[0])
+        await steps.reaches(2)
+
+
+async def test_what_is_handed_over_overtakes_nothing_that_waits_to_be_taken(database: Memory) -> None:
+    world, handover = World(database), Handover()
+    urgent, later, last = await waiting(world, 1_000, 2_000, 3_000)
+    async with running(world, handover, concurrency=1) as steps:
+        for already in range(1, 4):
+            await steps.reaches(already)
+            assert not handover.begin(last)
+            steps.end(already - 1)
+            # Its place is free, and the loop has not taken the next row yet.
+            assert not handover.begin(last)
+        await until(lambda: handover.begin(last))
+        await steps.reaches(4)
+        assert [row.id for row in steps.begun] == [urgent.id, later.id, last.id, last.id]
+
+
+async def test_a_loop_that_is_paused_or_stopping_is_handed_nothing(database: Memory) -> None:
+    world, handover = World(database), Handover()
+    [row] = await waiting(world, 1_000)
+    async with running(world, handover, concurrency=1, paused=True) as steps:
+        await until(lambda: "seen" in world.context.pulses)
+        assert not handover.begin(row)
+    assert steps.begun == []
+    async with running(World(database), handover, concurrency=1) as steps:
+        await until(lambda: handover.begin(row))
+        await steps.reaches(1)
+    assert not handover.begin(row)
+
+
+async def test_a_new_row_is_held_for_its_admission_where_that_has_a_place(database: Memory) -> None:
+    world = World(database)
+    begun: list[RequestRow] = []
+    world.context.to_admit.open(lambda: 1 - len(begun), begun.append)
+    first, second = await waiting(world, 1_000, 1_000)
+    assert [row.id for row in begun] == [first.id]
+    assert begun == [first]
+    assert first.lease_owner == world.context.instance
+    assert first.lease_until_ms == first.seen_at_ms + intake.HELD_MS
+    assert second.lease_owner is None
+
+
+async def test_what_must_be_fetched_or_bought_is_not_held_for_its_admission(database: Memory) -> None:
+    world = World(database)
+    [row] = await waiting(world, 1_000)
+    request = request_of(row)
+    for given, is_held in ((Inline(b"text"), True), (Uri("https://a.example/", ZERO_HASH), False)):
+        asked = replace(request, body=replace(request.body, input=given))
+        look = intake.Look(asked, Sighting(request.address, b"", 1, "scan"), OURS, 0, "somebody")
+        assert look.is_held is is_held
+        assert not replace(look, holder=None).is_held
+
+
+async def test_the_lease_of_a_purchase_is_counted_from_its_intent(database: Memory) -> None:
+    world = World(database)
+    world.context.to_admit.open(lambda: 1, lambda row: None)
+    [row] = await waiting(world, 1_000)
+    world.clock.pass_by(intake.HELD_MS / 1000 - 1)
+    intent = await submit.intend(world.context, row, Route("any", "model"), FREE)
+    assert isinstance(intent, tuple)
+    bought_for = intent[0]
+    assert bought_for.state is State.RUNNING
+    assert bought_for.lease_until_ms == world.clock.now_ms() + world.context.lease_ms
+    assert (await world.row()).lease_until_ms == bought_for.lease_until_ms
