@@ -163,7 +163,7 @@ async def test_hosts_that_are_slow_on_purpose_delay_nobody_else(world: World, ho
     await network.fund(world.node, stranger.pubkey())
     for nonce in range(12):
         slow = Uri(f"{host.uri}/slow", hashlib.sha256(b"%d" % nonce).digest())
-        await world.submit(slow, requester=stranger, nonce=nonce, ttl_slots=1_000)
+        await world.submit(slow, requester=stranger, nonce=nonce, ttl_slots=4_000)
     changes = {"daemon": {"concurrency": 8, "drain_seconds": 0.1}, "input": {"timeout_seconds": 60.0}}
     async with world.daemon(**changes) as daemon:
 
@@ -171,8 +171,8 @@ async def test_hosts_that_are_slow_on_purpose_delay_nobody_else(world: World, ho
             return "/slow" in host.paths
 
         await until(slow_begun, "the first slow fetch")
-        inline = await world.submit("And this one goes on.", ttl_slots=3_000)
-        fetched = await world.submit(Uri(f"{host.uri}/prompt", hashlib.sha256(PROMPT).digest()), ttl_slots=3_000)
+        inline = await world.submit("And this one goes on.", ttl_slots=8_000)
+        fetched = await world.submit(Uri(f"{host.uri}/prompt", hashlib.sha256(PROMPT).digest()), ttl_slots=8_000)
         await world.reaches(daemon, inline, State.SETTLED)
         await world.reaches(daemon, fetched, State.SETTLED)
         # One of the stranger's is being fetched, one in eight; none of the others has failed, or counts as failed.

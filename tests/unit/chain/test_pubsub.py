@@ -88,7 +88,7 @@ async def test_a_cut_connection_is_made_anew_with_all_its_subscriptions() -> Non
 
 async def test_a_connection_that_falls_silent_is_given_up() -> None:
     exchange = Exchange()
-    pubsub = exchange.pubsub(silence_seconds=0.02)
+    pubsub = exchange.pubsub(silence_seconds=0.5)
     slots = pubsub.slots()
     async with running(pubsub.run()):
         await until(lambda: len(exchange.lines) >= 2)
