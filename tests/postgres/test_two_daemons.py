@@ -29,11 +29,14 @@ pytestmark = [
     pytest.mark.timeout(2_400 if IS_LONG else 300),
 ]
 
-LEASE_SECONDS = 5.0
+LEASE_SECONDS = 15.0 if IS_LONG else 5.0
+"""The long run keeps the machine busy with other tests, and a step that takes longer than its lease is done twice."""
+
 LOAD_SECONDS = 1.5
 
 SHORT_LEASES = (
     ("oracle.pipeline.context.Context.lease_ms", int(1000 * LEASE_SECONDS)),
+    ("oracle.pipeline.intake.HELD_MS", int(1000 * LEASE_SECONDS)),
     ("oracle.pipeline.submit.CALL_SECONDS", 3.0),
     ("oracle.pipeline.daemon.PATIENCE_SECONDS", 2.0),
     ("oracle.pipeline.relay.LOOK_SECONDS", 0.5),
@@ -130,7 +133,7 @@ async def test_two_daemons_that_are_killed_stopped_and_cut_off_at_random_keep_ev
         oracle = await place.oracle("two", queues=QUEUES, database={"url": url}, books=books)
         daemons = (oracle.daemon, oracle.second)
         ends = time.monotonic() + seconds(30)
-        load = asyncio.create_task(ask_for(oracle, random, seconds=ends - time.monotonic(), per_second=6))
+        load = asyncio.create_task(ask_for(oracle, random, seconds=ends - time.monotonic(), per_second=4))
         troubles = 0
         while time.monotonic() < ends:
             for daemon in daemons:

@@ -33,7 +33,7 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3_600 if HISTORIES > 200 else 600)
 @settings(max_examples=HISTORIES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(choices=st.binary(min_size=100, max_size=900))
 def test_no_history_lands_two_settlements_or_leaves_a_request_open(
