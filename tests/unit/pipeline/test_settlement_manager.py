@@ -21,7 +21,7 @@ from settlement_world import (
     somebody_expires,
 )
 
-HISTORIES = 10_000 if os.environ.get("ORACLE_TEST_LENGTH") == "long" else 200
+HISTORIES = 3_000 if os.environ.get("ORACLE_TEST_LENGTH") == "long" else 200
 STEPS = 24
 TTL_SLOTS = (100_000, 100_000, 100_000, 500, 200, 60)
 OTHERS = (cancel, rival_claims, rival_records, somebody_expires, payer_closes, payer_closes_and_submits_again)
