@@ -307,7 +307,7 @@ LIVES = (
     Scenario(overtaken, queue="claims", settings=_PATIENT, alone=True),
     Scenario(broke, settings={"policy": {"simulate_before_buying": False, "min_wallet_lamports": 0}}, alone=True),
     Scenario(timed_out),
-    Scenario(overdue, settings={"settlement": {"flush_window_seconds": 8.0}}),
+    Scenario(overdue, settings={"settlement": {"flush_window_seconds": 12.0}}),
     Scenario(beaten, queue="claims", alone=True),
     Scenario(contested, queue="hasty", settings=_PATIENT, alone=True),
     Scenario(orphaned, queue="hasty", alone=True),
