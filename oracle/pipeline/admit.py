@@ -18,7 +18,7 @@ from oracle.core.errors import OracleError, Verdict
 from oracle.core.lifecycle import State
 from oracle.core.policy import Facts
 from oracle.core.prompt import messages_of
-from oracle.core.request import Data, Inline, Request
+from oracle.core.request import Data, Request
 from oracle.core.routing import Route
 from oracle.pipeline import data, inputs, recorded, rehearsal
 from oracle.pipeline.context import Context
@@ -40,9 +40,7 @@ async def admit(context: Context, row: RequestRow) -> None:
     await affordable(context, request, candidates, task)
     if context.config.policy.simulate_before_buying:
         await rehearsal.rehearse(context, row)
-    # What is fetched or bought first has its own way of being tried again, and that begins with an admitted row.
-    is_at_hand = isinstance(request.body.input, Inline) and not row.claim_required
-    if not (is_at_hand and context.to_buy.begin(row)):
+    if row.claim_required or not inputs.is_at_hand(request) or not context.to_buy.begin(row):
         await context.move(row, State.ADMITTED)
 
 

@@ -22,6 +22,12 @@ eight: hosts that are slow on purpose must not hold every hand of the daemon (la
 TURN_SECONDS: Final = 3.0
 
 
+def is_at_hand(request: Request) -> bool:
+    """Whether the input is in the request itself: what is fetched or bought takes long, and has its own way of being
+    tried again."""
+    return isinstance(request.body.input, Inline)
+
+
 async def load(context: Context, request: Request) -> tuple[bytes, str | None]:
     """The content and its origin (None of inline ones).
 

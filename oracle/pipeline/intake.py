@@ -17,7 +17,8 @@ from oracle.chain.program.layout import decode_request
 from oracle.chain.watcher import Known, Sighting, Vanished
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State, end_of
-from oracle.core.request import Header, Inline, Request, Status
+from oracle.core.request import Header, Request, Status
+from oracle.pipeline import inputs
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import ACCOUNT_MALFORMED, ENDED_BY_ANOTHER
 from oracle.store import journal, requests, settlements
@@ -87,8 +88,8 @@ class Look:
 
     @property
     def is_held(self) -> bool:
-        """Whether a row that is new begins under a lease: not where its input takes long to get, or costs money."""
-        return self.holder is not None and self.first is State.SEEN and isinstance(self.request.body.input, Inline)
+        """Whether a row that is new begins under a lease."""
+        return self.holder is not None and self.first is State.SEEN and inputs.is_at_hand(self.request)
 
 
 async def seen(context: Context, request: Request, sighting: Sighting) -> None:
@@ -118,8 +119,7 @@ def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestR
         row = rows.get((str(look.request.address), header.created_slot))
         if new_id is not None and row is not None:
             ended_slots[row.id] = {"ended_slot": header.settled_slot}
-        is_known = new_id is None and row is not None
-        facts.append(ending(row, header, look.operator, now_ms=look.now_ms) if is_known and row else None)
+        facts.append(None if new_id or row is None else ending(row, header, look.operator, now_ms=look.now_ms))
     requests.amend_all(c, ended_slots)
     news = iter(requests.force_all(c, [fact for fact in facts if fact is not None]))
     ends = [fact.new if fact is not None and next(news) else None for fact in facts]
