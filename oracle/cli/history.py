@@ -36,10 +36,10 @@ def _gather(c: Connection, address: str) -> dict[str, Any]:
     intents = settlements.of(c, row.id)
     return {
         "request": summary(row),
-        "attempts": [asdict(attempt) for attempt in attempts.of(c, row.id)],
+        "attempts": [attempt._asdict() for attempt in attempts.of(c, row.id)],
         "settlements": [
             {
-                **asdict(intent),
+                **intent._asdict(),
                 "signatures": [
                     {"signature": s.signature, "state": s.state, "slot": s.slot, "error": s.error}
                     for s in settlements.signatures_of(c, intent.id)
@@ -47,9 +47,9 @@ def _gather(c: Connection, address: str) -> dict[str, Any]:
             }
             for intent in intents
         ],
-        "ledger": [asdict(entry) for entry in ledger.of(c, row.id)],
+        "ledger": [entry._asdict() for entry in ledger.of(c, row.id)],
         "transaction_fees": [asdict(fee) for fee in ledger.transaction_fees(c, row.id)],
-        "journal": [asdict(line) for line in journal.of(c, row.id)],
+        "journal": [line._asdict() for line in journal.of(c, row.id)],
         "on_chain": Status(row.chain_status).name.lower(),
         "reject_reason": _reason(row),
     }

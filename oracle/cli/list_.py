@@ -52,4 +52,4 @@ async def _read(url: str, states: list[State] | None, requester: str | None, lim
 def summary(row: RequestRow) -> dict[str, object]:
     """What of a row is told in JSON: all but the account's bytes and the lease."""
     hidden = {"account", "lease_owner", "lease_until_ms", "fence"}
-    return {name: getattr(row, name) for name in type(row).__slots__ if name not in hidden}
+    return {name: getattr(row, name) for name in row._fields if name not in hidden}

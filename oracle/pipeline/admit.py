@@ -6,12 +6,9 @@ Where there is room to buy for it at once, its admission is written down togethe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
-from solders.pubkey import Pubkey
 from sqlalchemy import Connection
 
-from oracle.chain.program.layout import decode_request
 from oracle.core import policy, routing
 from oracle.core.compute import Quote, Task
 from oracle.core.errors import OracleError, Verdict
@@ -22,6 +19,7 @@ from oracle.core.request import Data, Request
 from oracle.core.routing import Route
 from oracle.pipeline import data, inputs, recorded, rehearsal
 from oracle.pipeline.context import Context
+from oracle.pipeline.decoded import request_of
 from oracle.store import recordings, requests
 from oracle.store.rows import RecordingRow, RequestRow
 
@@ -57,17 +55,6 @@ async def content_to_judge(context: Context, request: Request) -> bytes:
         return data.stand_in(context, request.body.input)
     content, _ = await inputs.load(context, request)
     return content
-
-
-def request_of(row: RequestRow) -> Request:
-    """The request as the chain holds it, from the bytes in the row."""
-    return _decoded(row.address, row.account)
-
-
-@lru_cache(maxsize=1024)
-def _decoded(address: str, account: bytes) -> Request:
-    """Every step asks for it anew, and an account is small."""
-    return decode_request(Pubkey.from_string(address), account)
 
 
 def candidates_of(context: Context, request: Request) -> tuple[Route, ...]:

@@ -12,8 +12,9 @@ from oracle.core.errors import OracleError
 from oracle.core.policy import NO_ROUTE_LEFT, PROVIDER_PAUSED
 from oracle.core.request import Request
 from oracle.core.routing import ModelRoutes, Route, percentile, ranked
-from oracle.pipeline.admit import affordable, candidates_of, request_of
+from oracle.pipeline.admit import affordable, candidates_of
 from oracle.pipeline.context import Context
+from oracle.pipeline.decoded import request_of
 from oracle.pipeline.fallback import Next, after
 from oracle.store import attempts
 from oracle.store.rows import AttemptRow, RequestRow

@@ -16,8 +16,9 @@ from oracle.core.errors import OracleError
 from oracle.core.identity import idempotency_key
 from oracle.core.routing import Route, is_slow, may_hedge
 from oracle.pipeline import budget, choice, inputs, submit
-from oracle.pipeline.admit import candidates_of, request_of, task_of
+from oracle.pipeline.admit import candidates_of, task_of
 from oracle.pipeline.context import Context, key_of
+from oracle.pipeline.decoded import request_of
 from oracle.store import attempts, journal
 from oracle.store.rows import AttemptRow, RequestRow
 from oracle.store.schema import AttemptState

@@ -13,13 +13,13 @@ import structlog
 from solders.pubkey import Pubkey
 from sqlalchemy import Connection
 
-from oracle.chain.program.layout import decode_request
 from oracle.chain.watcher import Known, Sighting, Vanished
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State, end_of
 from oracle.core.request import Header, Request, Status
 from oracle.pipeline import inputs
 from oracle.pipeline.context import Context
+from oracle.pipeline.decoded import request_at
 from oracle.pipeline.errors import ACCOUNT_MALFORMED, ENDED_BY_ANOTHER
 from oracle.store import journal, requests, settlements
 from oracle.store.changes import Fact, Sighted
@@ -62,7 +62,7 @@ async def take_in(context: Context, sighting: Sighting | Vanished) -> None:
         await vanished(context, sighting)
         return
     try:
-        request = decode_request(sighting.address, sighting.data)
+        request = request_at(str(sighting.address), sighting.data)
     except OracleError as error:
         await malformed(context, sighting, error)
         return

@@ -30,9 +30,9 @@ from oracle.core.policy import JOB_TIMED_OUT, MODEL_SUBSTITUTED, OUTPUT_EMPTY, P
 from oracle.core.request import Reason
 from oracle.core.routing import is_same_model
 from oracle.pipeline import hedge, inputs, submit, worker
-from oracle.pipeline.admit import request_of
 from oracle.pipeline.answer import Answer, Kept, keep_all, receipt_of
 from oracle.pipeline.context import Context
+from oracle.pipeline.decoded import request_of
 from oracle.pipeline.errors import UNEXPECTED, UNKNOWN_PROVIDER
 from oracle.pipeline.notes import noted
 from oracle.pipeline.race import Race
@@ -248,7 +248,7 @@ def later(context: Context, row: RequestRow) -> Postponement:
     now_ms = context.clock.now_ms()
     wake_at_ms = now_ms + int(context.config.daemon.poll_interval_seconds * 1000)
     kept_until_ms = context.kept_until_ms(row, now_ms)
-    return Postponement(row, now_ms, wake_at_ms, count=False, kept_until_ms=kept_until_ms)
+    return Postponement(row, now_ms, wake_at_ms, is_failure=False, kept_until_ms=kept_until_ms)
 
 
 async def collect(context: Context, row: RequestRow, attempt: AttemptRow, output: Output) -> None:

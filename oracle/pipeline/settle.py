@@ -89,7 +89,7 @@ def intend_all(c: Connection, wanted: Sequence[tuple[Move, Intent]]) -> list[Non
     # A claim that a fork took back, or an expiry: the answer waits until its fate is known.
     waiting = [move for move, _ in wanted if move.row.id in live]
     wait_ms = int(LIVE_ONE_SECONDS * 1000)
-    requests.postpone_all(c, [Postponement(m.row, m.now_ms, m.now_ms + wait_ms, count=False) for m in waiting])
+    requests.postpone_all(c, [Postponement(m.row, m.now_ms, m.now_ms + wait_ms, is_failure=False) for m in waiting])
     free = [each for each in wanted if each[0].row.id not in live]
     requests.move_all(c, [move for move, _ in free])
     settlements.intend_all(c, [intent for _, intent in free])

@@ -23,8 +23,9 @@ from oracle.core.policy import BUDGET_EXHAUSTED, BUDGET_TOO_SMALL
 from oracle.core.request import Request
 from oracle.core.routing import Route
 from oracle.pipeline import budget, choice, inputs, recorded, worker
-from oracle.pipeline.admit import candidates_of, request_of, task_of
+from oracle.pipeline.admit import candidates_of, task_of
 from oracle.pipeline.context import Context, key_of
+from oracle.pipeline.decoded import request_of
 from oracle.pipeline.errors import UNEXPECTED
 from oracle.providers.errors import NO_ANSWER
 from oracle.store import attempts, recordings, requests, settlements
@@ -142,9 +143,9 @@ def intend_all(
 
 def from_admitted(c: Connection, moves: Sequence[Move]) -> list[Move]:
     """The same moves; of rows that have been admitted just now, and are only `seen` in the record, that goes first."""
-    admissions = [replace(move, new=State.ADMITTED, detail=None) for move in moves if move.row.state is State.SEEN]
+    admissions = [move._replace(new=State.ADMITTED, detail=None) for move in moves if move.row.state is State.SEEN]
     admitted = {row.id: row for row in requests.move_all(c, admissions)}
-    return [replace(move, row=admitted.get(move.row.id, move.row)) for move in moves]
+    return [move._replace(row=admitted.get(move.row.id, move.row)) for move in moves]
 
 
 async def purchase(context: Context, running: RequestRow, intended: AttemptRow, task: Task) -> None:
@@ -191,7 +192,7 @@ async def bought(
     started = Started(attempt.id, handle.job_id, dict(handle.detail), now_ms, is_anew=is_repeat)
     wake_at_ms = now_ms + (int(backoff_seconds(row.retries, context.clock.jitter()) * 1000) if is_repeat else 0)
     kept_until_ms = context.kept_until_ms(row, now_ms)
-    later = Postponement(row, now_ms, wake_at_ms, count=is_repeat, kept_until_ms=kept_until_ms)
+    later = Postponement(row, now_ms, wake_at_ms, is_failure=is_repeat, kept_until_ms=kept_until_ms)
     if await context.store.write_together(bought_all, (started, later)) is not AttemptState.RUNNING:
         # The attempt was given up while its call was under way: nobody waits for this job.
         await context.providers[attempt.provider].cancel(handle)

@@ -178,7 +178,7 @@ async def try_later(context: Context, row: RequestRow, error: OracleError, *, co
         now_ms + int(wait * 1000),
         code=error.code,
         detail=error.detail,
-        count=count,
+        is_failure=count,
         kept_until_ms=context.kept_until_ms(row, now_ms),
     )
     await context.store.write_together(requests.postpone_all, later)

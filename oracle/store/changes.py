@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from oracle.core.lifecycle import State
 from oracle.store.rows import RequestRow
 from oracle.store.schema import AttemptState
 
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class Sighted:
+
+class Sighted(NamedTuple):
     """A request as an account shows it, and when and how it was read; `operator` is the key of whose row it is."""
 
     operator: str
@@ -39,8 +40,7 @@ class Sighted:
     """With the owner, a lease under which a row begins that is new: its holder need not take it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """What `move` is told."""
 
     row: RequestRow
@@ -52,11 +52,10 @@ class Move:
     detail: Any = None
     wake_at_ms: int | None = None
     keep_lease: bool = False
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = _NONE
 
 
-@dataclass(frozen=True, slots=True)
-class Postponement:
+class Postponement(NamedTuple):
     """What `postpone` is told."""
 
     row: RequestRow
@@ -64,14 +63,14 @@ class Postponement:
     wake_at_ms: int
     code: str | None = None
     detail: Any = None
-    count: bool = True
+    is_failure: bool = True
+    """Whether it counts among the retries."""
     kept_until_ms: int | None = None
     """Until when nobody but its holder may take it again; None where everybody may at once."""
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = _NONE
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """What `force` is told."""
 
     request_id: int
@@ -82,11 +81,10 @@ class Fact:
     code: str | None = None
     detail: Any = None
     wake_at_ms: int | None = None
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = _NONE
 
 
-@dataclass(frozen=True, slots=True)
-class Purchase:
+class Purchase(NamedTuple):
     """What `attempts.intend` is told."""
 
     row: RequestRow
@@ -99,8 +97,7 @@ class Purchase:
     number: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """What `attempts.started` is told. `is_anew`: what ran before is gone, and its time counts from now."""
 
     attempt_id: int
@@ -110,8 +107,7 @@ class Started:
     is_anew: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """What `attempts.finish` is told."""
 
     attempt_id: int
@@ -122,8 +118,7 @@ class Finish:
     error_detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """What `settlements.intend` is told."""
 
     request_id: int

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, replace
 from functools import cache
 from typing import Any, Final
 
@@ -85,7 +84,7 @@ _SEEN_AGAIN: Final = (
 )
 
 
-_SIGHTED: Final = tuple(field.name for field in fields(Sighted) if field.name in t.c)
+_SIGHTED: Final = tuple(name for name in Sighted._fields if name in t.c)
 
 
 def see(conn: Connection, sighted: Sighted) -> bool:
@@ -244,7 +243,7 @@ def move_all(conn: Connection, moves: Sequence[Move]) -> list[RequestRow]:
         }
         due_at_ms = this.now_ms if this.wake_at_ms is None else this.wake_at_ms
         values.append(_woken(this.row, written, now_ms=this.now_ms, due_at_ms=due_at_ms))
-        moved.append(replace(this.row, wake_at_ms=due_at_ms, **written))
+        moved.append(this.row._replace(wake_at_ms=due_at_ms, **written))
     _write_held(conn, _HELD_AND_WOKEN, [this.row for this in moves], values)
     for this in moves:
         _note_move(conn, this.row.id, this.row.state, this)
@@ -307,7 +306,7 @@ def let_go(conn: Connection, owner: str) -> None:
 def renew(conn: Connection, row: RequestRow, now_ms: int, lease_ms: int) -> RequestRow:
     """Hold a row for longer. Raises ORC-STORE-016 where it is not held."""
     _write_held(conn, _HELD, [row], [{"lease_until_ms": now_ms + lease_ms}])
-    return replace(row, lease_until_ms=now_ms + lease_ms)
+    return row._replace(lease_until_ms=now_ms + lease_ms)
 
 
 def force(
@@ -540,7 +539,7 @@ def _held(rows: Sequence[RequestRow], values: Sequence[Mapping[str, Any]]) -> li
 
 
 def _postponed(this: Postponement) -> dict[str, Any]:
-    retries = this.row.retries + (1 if this.count else 0)
+    retries = this.row.retries + (1 if this.is_failure else 0)
     left: Mapping[str, Any] = _RELEASED
     if this.kept_until_ms is not None and this.row.lease_owner is not None:
         left = {"lease_owner": _keeper(this.row.lease_owner), "lease_until_ms": this.kept_until_ms}

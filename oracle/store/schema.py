@@ -102,13 +102,14 @@ class Choice(TypeDecorator[Any]):
 
     def __init__(self, kind: type[StrEnum]) -> None:
         self.kind = kind
+        self._members = {member.value: member for member in kind}
         super().__init__(16)
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         return value.value if isinstance(value, self.kind) else None if value is None else self.kind(value).value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> StrEnum | None:
-        return None if value is None else self.kind(value)
+        return None if value is None else self._members[value]
 
 
 class U64(TypeDecorator[int]):

@@ -19,7 +19,6 @@ from oracle.core.lifecycle import State
 from oracle.core.request import Status
 from oracle.core.settlement import SignatureState
 from oracle.pipeline import settle
-from oracle.store import settlements
 from oracle.store.schema import SettlementKind, SettlementState
 
 
@@ -469,7 +468,7 @@ async def test_a_step_that_outlived_its_lease_can_no_longer_give_up_what_another
     assert [row.state for row in await world.settlements()] == [SettlementState.SENT]
     world.database.rows("UPDATE requests SET deadline_slot = 0")
     late = settle.Member(
-        settlements.SettlementRow(**{**fields_of(stalled.settlement), "deadline_slot": 0}),
+        stalled.settlement._replace(deadline_slot=0),
         stalled.request,
         stalled.instruction,
         stalled.item,
@@ -478,10 +477,6 @@ async def test_a_step_that_outlived_its_lease_can_no_longer_give_up_what_another
     assert [row.state for row in await world.settlements()] == [SettlementState.SENT]
     assert (await world.row()).state is State.SETTLING
     assert len(world.sent) == 1
-
-
-def fields_of(row: settlements.SettlementRow) -> dict[str, object]:
-    return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
 # Deadlines, and what the account says.

@@ -16,8 +16,8 @@ from oracle.core.lifecycle import State
 from oracle.core.request import ZERO_HASH, Inline, Uri
 from oracle.core.routing import Route
 from oracle.pipeline import intake, submit, worker
-from oracle.pipeline.admit import request_of
 from oracle.pipeline.context import Context
+from oracle.pipeline.decoded import request_of
 from oracle.pipeline.handover import Handover
 from oracle.store.rows import RequestRow
 

@@ -151,7 +151,7 @@ async def test_of_rows_put_off_together_those_that_are_held_no_more_are_left_alo
     taker = await take(other, lost, owner=OTHER_OWNER, now_ms=LATER)
     kept, woken = await held(store, "kept"), await held(store, "woken")
     await store.write(lambda c: requests.see(c, sighting("woken", chain_status=4, chain_slot=200)))
-    later = [changes.Postponement(row, NOW + 7, LATER, count=False) for row in (lost, kept, woken)]
+    later = [changes.Postponement(row, NOW + 7, LATER, is_failure=False) for row in (lost, kept, woken)]
 
     assert await store.write(lambda c: requests.postpone_held(c, later)) == 2
 

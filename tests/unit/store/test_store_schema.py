@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -55,7 +54,7 @@ SETTLEMENT = {
 
 @pytest.mark.parametrize("table", ROWS, ids=lambda table: table.name)
 def test_a_row_has_the_columns_of_its_table_in_their_order(table: Table) -> None:
-    assert [field.name for field in dataclasses.fields(ROWS[table])] == table.columns.keys()
+    assert list(ROWS[table]._fields) == table.columns.keys()
 
 
 @pytest.mark.parametrize("state", ["intended", "unknown", "running"])
