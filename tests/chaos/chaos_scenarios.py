@@ -109,8 +109,14 @@ async def fetched(oracle: Oracle) -> None:
 
 
 async def timed_out(oracle: Oracle) -> None:
-    """The job is cancelled when it takes too long."""
+    """The call ends itself when it takes too long."""
     await oracle.ask("tardy", end=(Status.REJECTED,))
+
+
+async def never_ended(oracle: Oracle) -> None:
+    """A host that never comes to an end with a job: it is cancelled."""
+    oracle.nosana.faults.add("never_finishes", count=None)
+    await oracle.ask("idle", end=(Status.REJECTED,))
 
 
 async def unconfirmed(oracle: Oracle) -> None:
@@ -325,6 +331,7 @@ PURCHASES = (
     Scenario(bought_in_a_batch, network="batch", queue="patient"),
     Scenario(bought_at_chat, network="intelligence"),
     Scenario(retried),
+    Scenario(never_ended),
     Scenario(bought_on_nosana, crash_first="after http.POST nosana /jobs/list"),
     Scenario(bought_on_nosana, crash_first="before provider.submit nosana submit.call"),
     Scenario(bought_on_chain, crash_first="after rpc.sendTransaction orders.Orders.send"),

@@ -406,6 +406,7 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
             "free": {"routes": [{"provider": "free", **route}]},
             "dear": {"routes": [{"provider": "dear", **route}]},
             "gpu": {"routes": [{"provider": "nosana", "model": GPU_MODEL, "timeout_seconds": 60, **STUBBORN}]},
+            "idle": {"routes": [{"provider": "nosana", "model": GPU_MODEL, "timeout_seconds": 1.0, **STUBBORN}]},
             **({"listed": {"routes": listed}} if listed else {}),
             "leaky": {"routes": [{"provider": "leaky", **route}]},
             "raced": {
