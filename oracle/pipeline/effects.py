@@ -56,12 +56,14 @@ def _landed_apart(c: Connection, context: Context, landings: Sequence[Landing]) 
         if these := [this for this in landings if this.finalized is finalized]:
             ids = [this.settlement.id for this in these]
             settlements.resolve_all(c, ids, state, now_ms=these[0].now_ms)
-    rows = requests.by_ids(c, {this.settlement.request_id for this in landings})
+    # Of most there is nothing more to say: they are records that are not finalized yet.
+    more = [this for this in landings if this.finalized or this.settlement.kind not in _ENDS]
+    rows = requests.by_ids(c, {this.settlement.request_id for this in more})
     settled = [this for this in landings if this.settlement.kind in _ENDS]
     requests.force_all(c, [_fact(this) for this in settled])
     # Beside the move: it may have landed before, in another slot of another fork.
     requests.amend_all(c, {this.settlement.request_id: _end(this) for this in settled})
-    for this in landings:
+    for this in more:
         row = rows[this.settlement.request_id]
         match this.settlement.kind:
             case SettlementKind.RECORD if this.finalized:

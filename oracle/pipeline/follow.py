@@ -28,6 +28,7 @@ from oracle.pipeline.errors import SETTLEMENT_EXPIRED, SETTLEMENT_FAILED
 from oracle.pipeline.refusals import BELL, DUTIES, header_in, is_wanted, times
 from oracle.pipeline.transactions import BUDGET_INSTRUCTIONS
 from oracle.store import ledger, requests, settlements
+from oracle.store.changes import Judgement
 from oracle.store.rows import SettlementRow, SignatureRow
 from oracle.store.schema import LedgerKind, SettlementKind, SettlementState
 
@@ -137,9 +138,10 @@ class Landed:
 
 def landed_all(c: Connection, found: Sequence[Landed]) -> list[None]:
     """Signatures whose fate is open still, and what their members have brought about."""
-    left = [this for this in found if is_open(c, this.row)]
+    states = settlements.hold_signatures(c, [this.row.id for this in found])
+    left = [this for this in found if states.get(this.row.id) in settlements.OPEN_SIGNATURE]
+    settlements.mark_signatures(c, [Judgement(this.row.id, this.state, this.slot) for this in left])
     for this in left:
-        settlements.mark_signature(c, this.row.id, this.state, slot=this.slot, error=None)
         if this.finalized:
             book_fee(c, this.row, this.now_ms)
     members = settlements.members_of_all(c, [this.row.id for this in left])
@@ -161,7 +163,7 @@ async def undone(context: Context, row: SignatureRow) -> None:
 
 
 def take_back(c: Connection, row: SignatureRow, *, now_ms: int) -> bool:
-    if settlements.hold_signature(c, row.id).state is not SignatureState.CONFIRMED:
+    if state_of(c, row) is not SignatureState.CONFIRMED:
         return False
     settlements.mark_signature(c, row.id, SignatureState.SENT, slot=None, error=None)
     for settlement in settlements.members(c, row.id):
@@ -183,7 +185,7 @@ async def resend(context: Context, row: SignatureRow, gate: asyncio.Semaphore) -
     except OracleError as error:
         log.info("resend not acknowledged", signature=row.signature, code=error.code)
     now_ms = context.clock.now_ms()
-    await context.store.write(lambda c: settlements.sent(c, row.id, now_ms))
+    await context.store.write_together(settlements.sent_all, (row.id, now_ms))
 
 
 async def look_for_the_dead(context: Context, rows: Sequence[SignatureRow]) -> None:
@@ -303,7 +305,12 @@ async def is_purchase(context: Context, row: SignatureRow) -> bool:
 
 def is_open(c: Connection, row: SignatureRow) -> bool:
     """Whether its fate is not final yet: another turn, or another daemon, may have found it out meanwhile."""
-    return settlements.hold_signature(c, row.id).state in settlements.OPEN_SIGNATURE
+    return state_of(c, row) in settlements.OPEN_SIGNATURE
+
+
+def state_of(c: Connection, row: SignatureRow) -> SignatureState:
+    """Its state as it is now, and stays until this transaction ends."""
+    return settlements.hold_signatures(c, [row.id])[row.id]
 
 
 def book_fee(c: Connection, row: SignatureRow, now_ms: int) -> None:

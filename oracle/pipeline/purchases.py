@@ -22,6 +22,7 @@ from oracle.pipeline.context import Bells
 from oracle.pipeline.errors import PURCHASE_IN_FLIGHT, PURCHASE_NOT_BOUGHT, UNEXPECTED
 from oracle.pipeline.orders import Orders, Signed
 from oracle.store import ledger, purchases, settlements
+from oracle.store.changes import Signing
 from oracle.store.engine import Store
 from oracle.store.rows import SettlementRow
 from oracle.store.schema import LedgerKind, SettlementState
@@ -92,20 +93,17 @@ class Purchases:
         if not isinstance(simulation, Simulation):
             return simulation
         signed = await self._orders.signed(order, cosigners, simulation)
-        row = await self._store.write(
-            lambda c: settlements.record_signature(
-                c,
-                signature=str(signed.signature),
-                wire=signed.wire,
-                blockhash=str(signed.blockhash.blockhash),
-                last_valid_block_height=signed.blockhash.last_valid_block_height,
-                signed_slot=signed.blockhash.slot,
-                fee_lamports=signed.fee_lamports,
-                settlement_ids=[intent.id],
-                fences={intent.id: intent.fence},
-                now_ms=self._orders.clock.now_ms(),
-            )
+        signing = Signing(
+            signature=str(signed.signature),
+            wire=signed.wire,
+            blockhash=str(signed.blockhash.blockhash),
+            last_valid_block_height=signed.blockhash.last_valid_block_height,
+            signed_slot=signed.blockhash.slot,
+            fee_lamports=signed.fee_lamports,
+            fences={intent.id: intent.fence},
+            now_ms=self._orders.clock.now_ms(),
         )
+        row = await self._store.write(lambda c: settlements.record_signature(c, signing))
         log.info("purchase sent", signature=str(signed.signature), fee_lamports=signed.fee_lamports)
         # It may have gone out or not: `follow` sends the same bytes again until its fate is known.
         await self._orders.send(signed)

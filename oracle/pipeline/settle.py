@@ -35,7 +35,7 @@ from oracle.pipeline.transactions import (
     unsigned,
 )
 from oracle.store import requests, settlements
-from oracle.store.changes import Intent, Move, Postponement
+from oracle.store.changes import Intent, Move, Postponement, Signing
 from oracle.store.errors import LEASE_LOST, SIGNATURE_OPEN
 from oracle.store.rows import RequestRow, SettlementRow
 from oracle.store.schema import SettlementKind
@@ -232,24 +232,22 @@ async def sign_and_send(context: Context, members: Sequence[Member], simulation:
         raise SIGNED_TOO_LATE(f"{len(late)} of {len(members)} members")
     wire, now_ms = bytes(transaction), context.clock.now_ms()
     signature = transaction.signatures[0]
-    row = await context.store.write(
-        lambda c: settlements.record_signature(
-            c,
-            signature=str(signature),
-            wire=wire,
-            blockhash=str(blockhash.blockhash),
-            last_valid_block_height=blockhash.last_valid_block_height,
-            signed_slot=blockhash.slot,
-            fee_lamports=fee_lamports(units, price),
-            settlement_ids=[member.settlement.id for member in members],
-            fences={member.settlement.id: member.settlement.fence for member in members},
-            now_ms=now_ms,
-        )
+    signing = Signing(
+        signature=str(signature),
+        wire=wire,
+        blockhash=str(blockhash.blockhash),
+        last_valid_block_height=blockhash.last_valid_block_height,
+        signed_slot=blockhash.slot,
+        fee_lamports=fee_lamports(units, price),
+        fences={member.settlement.id: member.settlement.fence for member in members},
+        now_ms=now_ms,
     )
+    signature_id = await context.store.write_together(settlements.record_signatures, signing)
     log.info("settlement sent", signature=str(signature), members=len(members), units=units, price=price)
     try:
         await context.rpc.send_transaction(wire)
     except OracleError as error:
         # It may have gone out or not: `follow` sends the same bytes again until its fate is known.
         log.info("send not acknowledged", signature=str(signature), code=error.code, detail=error.detail)
-    await context.write(lambda c: settlements.sent(c, row.id, context.clock.now_ms()), "signatures")
+    await context.store.write_together(settlements.sent_all, (signature_id, context.clock.now_ms()))
+    context.bells.ring("signatures")

@@ -21,7 +21,7 @@ from oracle.store.rows import RequestRow
 from oracle.store.schema import LIVE_ATTEMPT, AttemptState, LedgerKind, ledger
 from oracle.store.schema import attempts as t
 from oracle.store.schema import requests as request_table
-from oracle.store.sql import append, insert_all_new, is_among, is_one_of, update_each
+from oracle.store.sql import insert_all_new, is_among, is_one_of, update_each
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
@@ -103,14 +103,13 @@ def intend_all(conn: Connection, purchases: Sequence[Purchase]) -> list[AttemptR
         attempt_id = ids.get(this.idempotency_key)
         if attempt_id is None:
             raise ATTEMPT_EXISTS(f"request {this.row.key}, lane {this.lane}")
-        append(
+        booking.book(
             conn,
-            ledger,
-            at_ms=this.now_ms,
+            LedgerKind.JOB,
+            -this.quoted_lamports,
+            now_ms=this.now_ms,
             request_id=this.row.id,
             attempt_id=attempt_id,
-            kind=LedgerKind.JOB,
-            lamports=-this.quoted_lamports,
             provider=this.provider,
             requester=this.row.requester,
         )

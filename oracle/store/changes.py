@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from oracle.core.lifecycle import State
+from oracle.core.settlement import SignatureState
 from oracle.store.rows import RequestRow
 from oracle.store.schema import AttemptState
 
@@ -116,6 +117,32 @@ class Finish(NamedTuple):
     now_ms: int
     error_code: str | None = None
     error_detail: str | None = None
+
+
+class Signing(NamedTuple):
+    """What `settlements.record_signature` is told: a transaction that is signed and not sent yet.
+
+    `fences` has the settlements of its instructions, in their order, each with the fence that it was taken with;
+    `signed_slot` is where the blockhash was read; `fee_lamports` is what the transaction pays if it lands.
+    """
+
+    signature: str
+    wire: bytes
+    blockhash: str
+    last_valid_block_height: int
+    signed_slot: int
+    fee_lamports: int
+    fences: Mapping[int, int]
+    now_ms: int
+
+
+class Judgement(NamedTuple):
+    """What `settlements.mark_signature` is told."""
+
+    signature_id: int
+    state: SignatureState
+    slot: int | None
+    error: Any = None
 
 
 class Intent(NamedTuple):

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select, update
 from oracle.store import spending
 from oracle.store.rows import LedgerRow as LedgerRow
 from oracle.store.schema import LedgerKind, ledger, settlements, signature_members
-from oracle.store.sql import insert_new
+from oracle.store.sql import append
 
 
 def book(
@@ -25,12 +25,13 @@ def book(
     provider: str | None = None,
     requester: str | None = None,
     note: str | None = None,
-) -> bool:
-    """Book an amount; False where it was booked before.
+) -> None:
+    """Book an amount, unless it was booked before.
 
-    There is one `tx_fee` for each signature and one `fee_earned` for each request. Jobs are booked by `attempts`.
+    There is one `tx_fee` for each signature, one `fee_earned` for each request, and one `job` for each attempt, to be
+    corrected when that has cost something else.
     """
-    booked = insert_new(
+    append(
         conn,
         ledger,
         at_ms=now_ms,
@@ -44,7 +45,6 @@ def book(
         requester=requester,
         note=note,
     )
-    return booked is not None
 
 
 def correct(

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from oracle.core.settlement import DEAD, SignatureState
-from oracle.store.changes import Intent
+from oracle.store.changes import Intent, Judgement, Signing
 from oracle.store.errors import LEASE_LOST, ROW_MISSING, SETTLEMENT_EXISTS, SIGNATURE_OPEN
 from oracle.store.rows import SettlementRow as SettlementRow
 from oracle.store.rows import SignatureRow as SignatureRow
@@ -44,7 +44,7 @@ _SETTLING: Final = (SettlementKind.RECORD, SettlementKind.REJECT)
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
-_BY_IDS: Final = select(t).where(is_among(t.c.id, "wanted_ids"))
+_EFFECTS: Final = select(t.c.id, t.c.kind, t.c.request_id, t.c.attempt_id).where(is_among(t.c.id, "wanted_ids"))
 _LIVE_OF_REQUEST: Final = select(t).where(
     is_one_of(t.c.state, LIVE_SETTLEMENT), t.c.request_id == bindparam("wanted_id"), t.c.kind != SettlementKind.PURCHASE
 )
@@ -67,13 +67,13 @@ _MEMBERS_OF_ALL: Final = (
     .order_by(m.c.signature_id, m.c.position)
 )
 _SIGNATURE_BY_ID: Final = select(s).where(s.c.id == bindparam("wanted_id"))
-_SIGNATURE_LOCKED: Final = _SIGNATURE_BY_ID.with_for_update()
-_SIGNED: Final = insert(s).returning(s)
+_STATES_LOCKED: Final = (
+    select(s.c.id, s.c.state).where(is_among(s.c.id, "wanted_ids")).order_by(s.c.id).with_for_update()
+)
 _SENT: Final = (
     update(s)
     .where(s.c.id == bindparam("wanted_id"))
     .values(state=case((s.c.state == SignatureState.SIGNED, SignatureState.SENT), else_=s.c.state))
-    .returning(s)
 )
 _NEW_FATE: Final = bindparam("new", type_=s.c.state.type)
 _JUDGED: Final = (
@@ -83,7 +83,6 @@ _JUDGED: Final = (
         or_(~is_one_of(s.c.state, (SignatureState.FINALIZED, *DEAD)), s.c.state == _NEW_FATE),
     )
     .values(state=_NEW_FATE)
-    .returning(s)
 )
 _BECOME_SENT: Final = (
     update(t)
@@ -194,71 +193,78 @@ def _take_pending(of_one_operator: bool) -> ReturningUpdate[Any]:
     )
 
 
-def record_signature(
-    conn: Connection,
-    *,
-    signature: str,
-    wire: bytes,
-    blockhash: str,
-    last_valid_block_height: int,
-    signed_slot: int,
-    settlement_ids: Sequence[int],
-    fences: Mapping[int, int],
-    fee_lamports: int,
-    now_ms: int,
-) -> SignatureRow:
-    """Write a signed transaction down before it is sent; its members, in the order of its instructions, become SENT.
+def record_signature(conn: Connection, signing: Signing) -> SignatureRow:
+    """Write a signed transaction down before it is sent; its members become SENT.
 
-    `fences` gives the fence that each member was taken with; `signed_slot` is where the blockhash was read;
-    `fee_lamports` is what the transaction pays if it lands.
-
-    Raises ORC-STORE-016 where a member is not pending under that fence any more, ORC-STORE-019 where an earlier
+    Raises ORC-STORE-016 where a member is not pending under its fence any more, ORC-STORE-019 where an earlier
     signature for the same effect is not dead. The transaction must not be sent then.
     """
-    # First, for it locks the rows: two daemons that sign for one intent meet here, and the second finds it sent.
-    _assert_earlier_are_dead(conn, _become_sent(conn, settlement_ids, fences))
-    values = {
-        "signature": signature,
-        "wire": wire,
-        "blockhash": blockhash,
-        "last_valid_block_height": last_valid_block_height,
-        "signed_slot": signed_slot,
-        "signed_at_ms": now_ms,
-        "state": SignatureState.SIGNED,
-        "fee_lamports": fee_lamports,
-    }
-    written = SignatureRow(*conn.execute(_SIGNED, values).one())
+    return signature_by_id(conn, record_signatures(conn, [signing])[0])
+
+
+def record_signatures(conn: Connection, signings: Sequence[Signing]) -> list[int]:
+    """`record_signature` for many: the ids. Raises as it does, where it would for one of them."""
+    # First, for it locks the rows: two daemons that sign for one intent meet here, and the second finds it sent. So do
+    # two signings of this call for one effect: no two intents for it are pending at once, as the table's indexes say.
+    _become_sent(conn, signings)
+    _assert_earlier_are_dead(conn, [settlement_id for this in signings for settlement_id in this.fences])
+    values = [
+        {
+            "signature": this.signature,
+            "wire": this.wire,
+            "blockhash": this.blockhash,
+            "last_valid_block_height": this.last_valid_block_height,
+            "signed_slot": this.signed_slot,
+            "signed_at_ms": this.now_ms,
+            "state": SignatureState.SIGNED,
+            "fee_lamports": this.fee_lamports,
+        }
+        for this in signings
+    ]
+    ids = insert_all_new(conn, s, values, s.c.signature)
+    if known := [this.signature for this in signings if this.signature not in ids]:
+        raise SIGNATURE_OPEN(f"{known[0]} is written down already")
     members = [
-        {"signature_id": written.id, "settlement_id": settlement_id, "position": position}
-        for position, settlement_id in enumerate(settlement_ids)
+        {"signature_id": ids[this.signature], "settlement_id": settlement_id, "position": position}
+        for this in signings
+        for position, settlement_id in enumerate(this.fences)
     ]
     if members:
         conn.execute(insert(m), members)
-    return written
+    return [ids[this.signature] for this in signings]
 
 
 def sent(conn: Connection, signature_id: int, now_ms: int) -> SignatureRow:
     """The bytes went out, for the first time or again."""
-    return _write_signature(conn, _SENT, signature_id, last_sent_at_ms=now_ms)
+    sent_all(conn, [(signature_id, now_ms)])
+    return signature_by_id(conn, signature_id)
+
+
+def sent_all(conn: Connection, signatures: Sequence[tuple[int, int]]) -> list[None]:
+    """`sent` for many: the id of each, and when, in unix milliseconds."""
+    update_each(conn, _SENT, [{"wanted_id": this, "last_sent_at_ms": now_ms} for this, now_ms in signatures])
+    return [None] * len(signatures)
 
 
 def mark_signature(
-    conn: Connection,
-    signature_id: int,
-    state: str,
-    *,
-    slot: int | None = None,
-    error: Any = None,
-    fee_lamports: int | None = None,
+    conn: Connection, signature_id: int, state: str, *, slot: int | None = None, error: Any = None
 ) -> SignatureRow:
     """Write what became of a signature. Back to SENT, after a fork, clears its slot.
 
     Raises ORC-STORE-020 where its fate was final: finalized, failed and expired are never taken back.
     """
-    values = {"new": SignatureState(state), "slot": slot, "error": error}
-    if fee_lamports is not None:
-        values["fee_lamports"] = fee_lamports
-    return _write_signature(conn, _JUDGED, signature_id, **values)
+    mark_signatures(conn, [Judgement(signature_id, SignatureState(state), slot, error)])
+    return signature_by_id(conn, signature_id)
+
+
+def mark_signatures(conn: Connection, judgements: Sequence[Judgement]) -> None:
+    """`mark_signature` for many. Raises as it does, where it would for one of them."""
+    values = [
+        {"wanted_id": this.signature_id, "new": this.state, "slot": this.slot, "error": this.error}
+        for this in judgements
+    ]
+    if update_each(conn, _JUDGED, values) != len(values):
+        raise ROW_MISSING(f"signature {', '.join(str(this.signature_id) for this in judgements)} with an open fate")
 
 
 def resolve(
@@ -386,12 +392,17 @@ def live_purchase(conn: Connection, attempt_id: int) -> SettlementRow | None:
 
 
 def signature_by_id(conn: Connection, signature_id: int) -> SignatureRow:
-    return _signature(conn, _SIGNATURE_BY_ID, signature_id)
+    row = conn.execute(_SIGNATURE_BY_ID, {"wanted_id": signature_id}).one_or_none()
+    if row is None:
+        raise ROW_MISSING(f"signature {signature_id}")
+    return SignatureRow(*row)
 
 
-def hold_signature(conn: Connection, signature_id: int) -> SignatureRow:
-    """A signature that no other daemon judges until this transaction ends: whoever is second sees the judgement."""
-    return _signature(conn, _SIGNATURE_LOCKED, signature_id)
+def hold_signatures(conn: Connection, signature_ids: Collection[int]) -> dict[int, SignatureState]:
+    """The states of signatures that no other daemon judges until this transaction ends: whoever is second sees the
+    judgement."""
+    rows = conn.execute(_STATES_LOCKED, {"wanted_ids": list(signature_ids)})
+    return {row.id: row.state for row in rows}
 
 
 def open_signatures(conn: Connection, operator: str) -> list[SignatureRow]:
@@ -426,22 +437,21 @@ def next_wake_ms(conn: Connection) -> int | None:
     return conn.execute(select(func.min(free_at)).where(t.c.state == SettlementState.PENDING)).scalar()
 
 
-def _become_sent(conn: Connection, settlement_ids: Sequence[int], fences: Mapping[int, int]) -> list[SettlementRow]:
-    held = [{"held_id": settlement_id, "held_fence": fences[settlement_id]} for settlement_id in settlement_ids]
+def _become_sent(conn: Connection, signings: Sequence[Signing]) -> None:
+    held = [{"held_id": this, "held_fence": fence} for signing in signings for this, fence in signing.fences.items()]
     if update_each(conn, _BECOME_SENT, held) != len(held):
-        raise LEASE_LOST(f"one of the settlements {', '.join(map(str, settlement_ids))}")
-    return [SettlementRow(*row) for row in conn.execute(_BY_IDS, {"wanted_ids": list(settlement_ids)})]
+        raise LEASE_LOST(f"one of the settlements {', '.join(str(this['held_id']) for this in held)}")
 
 
-def _assert_earlier_are_dead(conn: Connection, members: Sequence[SettlementRow]) -> None:
-    by_kind: dict[SettlementKind, list[SettlementRow]] = {}
-    for this in members:
-        by_kind.setdefault(this.kind, []).append(this)
-    for kind, these in by_kind.items():
-        effects = [this.attempt_id if kind == SettlementKind.PURCHASE else this.request_id for this in these]
+def _assert_earlier_are_dead(conn: Connection, settlement_ids: Sequence[int]) -> None:
+    by_kind: dict[SettlementKind, list[int]] = {}
+    for row in conn.execute(_EFFECTS, {"wanted_ids": list(settlement_ids)}):
+        effect = row.attempt_id if row.kind == SettlementKind.PURCHASE else row.request_id
+        by_kind.setdefault(row.kind, []).append(effect)
+    for kind, effects in by_kind.items():
         signature = conn.execute(_alive_for_the_same_effect(kind), {"effects": effects}).scalar()
         if signature is not None:
-            raise SIGNATURE_OPEN(f"settlement {', '.join(str(this.id) for this in these)}: {signature}")
+            raise SIGNATURE_OPEN(f"settlement {', '.join(map(str, settlement_ids))}: {signature}")
 
 
 @cache
@@ -467,24 +477,8 @@ def _live(conn: Connection, query: Select[Any], wanted_id: int) -> SettlementRow
     return None if row is None else SettlementRow(*row)
 
 
-def _signature(conn: Connection, query: Select[Any], signature_id: int) -> SignatureRow:
-    row = conn.execute(query, {"wanted_id": signature_id}).one_or_none()
-    if row is None:
-        raise ROW_MISSING(f"signature {signature_id}")
-    return SignatureRow(*row)
-
-
 def _write(conn: Connection, statement: ReturningUpdate[Any], settlement_id: int, **values: Any) -> SettlementRow:
     row = conn.execute(statement, {"wanted_id": settlement_id} | values).one_or_none()
     if row is None:
         raise ROW_MISSING(f"settlement {settlement_id} as it was")
     return SettlementRow(*row)
-
-
-def _write_signature(
-    conn: Connection, statement: ReturningUpdate[Any], signature_id: int, **values: Any
-) -> SignatureRow:
-    row = conn.execute(statement, {"wanted_id": signature_id} | values).one_or_none()
-    if row is None:
-        raise ROW_MISSING(f"signature {signature_id} with an open fate")
-    return SignatureRow(*row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import ReturningInsert
 
 _GATHERED: Final = "gathered rows"
+_MOST_ROWS: Final = 64
+"""Of one statement: SQLite allows 32,766 values."""
 
 
 def insert_new(conn: Connection, table: Table, **values: Any) -> Any:
@@ -24,7 +27,7 @@ def insert_new(conn: Connection, table: Table, **values: Any) -> Any:
 
     The transaction lives on, which on PostgreSQL it would not after an error.
     """
-    return conn.execute(_insert_new(conn.dialect.name, table), values).scalar()
+    return conn.execute(_insert_new(conn.dialect.name, table, *table.primary_key), values).scalar()
 
 
 def append(conn: Connection, table: Table, **values: Any) -> None:
@@ -43,8 +46,8 @@ def insert_all_new(conn: Connection, table: Table, rows: Sequence[dict[str, Any]
     """`insert_new` of many rows with the same columns: the ids of those that went in, by the columns of `key`."""
     if not rows:
         return {}
-    statement = _append(conn.dialect.name, table).returning(table.c.id, *key)
-    found = conn.execute(statement, rows)
+    statement = _insert_new(conn.dialect.name, table, table.c.id, *key)
+    found = _insert_many(conn, statement, rows) if conn.dialect.name == "sqlite" else conn.execute(statement, rows)
     return {(tuple(row[1:]) if len(key) > 1 else row[1]): row[0] for row in found}
 
 
@@ -94,6 +97,24 @@ def _execute_many(conn: Connection, statement: Update | Insert, rows: Sequence[M
     return conn.exec_driver_sql(prepared.text, [prepared.parameters(row) for row in rows]).rowcount
 
 
+def _insert_many(
+    conn: Connection, statement: ReturningInsert[Any], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[Sequence[Any]]:
+    """What an insert with `RETURNING` returns for many rows, as the driver has it.
+
+    Many rows go in by one statement; as many as a power of two, so that there are few statements for SQLite to compile.
+    """
+    prepared = _prepare(conn.dialect, statement, tuple(rows[0]))
+    places = f"({', '.join('?' * len(prepared.places))})"
+    at = 0
+    while left := len(rows) - at:
+        count = min(_MOST_ROWS, 1 << (left.bit_length() - 1))
+        text = prepared.text.replace(f"VALUES {places}", "VALUES " + ", ".join([places] * count), 1)
+        values = itertools.chain.from_iterable(prepared.parameters(row) for row in rows[at : at + count])
+        yield from conn.exec_driver_sql(text, tuple(values))
+        at += count
+
+
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """The text of a statement, and for each of its places the name of a value and what makes it one of the driver's; or
@@ -109,7 +130,7 @@ class _Prepared:
 
 
 @lru_cache(maxsize=256)
-def _prepare(dialect: Dialect, statement: Update | Insert, names: tuple[str, ...]) -> _Prepared:
+def _prepare(dialect: Dialect, statement: Update | Insert | ReturningInsert[Any], names: tuple[str, ...]) -> _Prepared:
     compiled = statement.compile(dialect=dialect, column_keys=list(names))
     assert isinstance(compiled, SQLCompiler)
     if compiled.insert_prefetch or compiled.update_prefetch:
@@ -145,8 +166,8 @@ def is_one_of(column: Column[Any], members: Iterable[StrEnum]) -> ColumnElement[
 
 
 @cache
-def _insert_new(dialect: str, table: Table) -> ReturningInsert[Any]:
-    return _append(dialect, table).returning(*table.primary_key)
+def _insert_new(dialect: str, table: Table, *returned: Column[Any]) -> ReturningInsert[Any]:
+    return _append(dialect, table).returning(*returned)
 
 
 @cache

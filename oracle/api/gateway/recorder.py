@@ -34,6 +34,7 @@ from oracle.pipeline.context import Context
 from oracle.pipeline.errors import SETTLEMENT_EXPIRED, SETTLEMENT_FAILED
 from oracle.pipeline.transactions import fee_lamports, message_of, signed, unsigned
 from oracle.store import calls, ledger, recordings, requests, settlements
+from oracle.store.changes import Signing
 from oracle.store.errors import LEASE_LOST
 from oracle.store.rows import RecordingRow, SignatureRow
 from oracle.store.schema import LedgerKind, RecordingState
@@ -121,19 +122,19 @@ class Recorder:
         transaction = await signed(self._signer, message)
         wire, signature, now_ms = bytes(transaction), str(transaction.signatures[0]), context.clock.now_ms()
 
+        signing = Signing(
+            signature=signature,
+            wire=wire,
+            blockhash=str(blockhash.blockhash),
+            last_valid_block_height=blockhash.last_valid_block_height,
+            signed_slot=blockhash.slot,
+            fee_lamports=fee_lamports(units, price),
+            fences={},
+            now_ms=now_ms,
+        )
+
         def write(c: Connection) -> SignatureRow:
-            kept = settlements.record_signature(
-                c,
-                signature=signature,
-                wire=wire,
-                blockhash=str(blockhash.blockhash),
-                last_valid_block_height=blockhash.last_valid_block_height,
-                signed_slot=blockhash.slot,
-                fee_lamports=fee_lamports(units, price),
-                settlement_ids=[],
-                fences={},
-                now_ms=now_ms,
-            )
+            kept = settlements.record_signature(c, signing)
             recordings.signed(c, row, kept.id, now_ms=now_ms)
             return kept
 

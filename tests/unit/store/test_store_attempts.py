@@ -274,13 +274,12 @@ async def test_settling_is_measured_from_the_answer_to_the_landed_settlement_new
 
 async def test_a_fee_is_booked_once_whoever_repeats_it(store: Store, other: Store) -> None:
     row = await see(store)
-    booked = await asyncio.gather(
+    await asyncio.gather(
         *(
             each.write(lambda c: ledger.book(c, "fee_earned", 5_000, now_ms=NOW, request_id=row.id))
             for each in (store, other) * 3
         )
     )
-    assert sum(booked) == 1
     assert await store.read(lambda c: ledger.sum(c, kind="fee_earned")) == 5_000
 
 

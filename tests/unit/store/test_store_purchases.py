@@ -7,6 +7,7 @@ from store_world import MINUTE, NOW, OPERATOR, OTHER_OWNER, OWNER, held
 
 from oracle.core.errors import OracleError
 from oracle.store import attempts, purchases, settlements
+from oracle.store.changes import Signing
 from oracle.store.engine import Store
 from oracle.store.errors import ATTEMPT_OVER, LEASE_LOST, ROW_MISSING
 from oracle.store.rows import AttemptRow, RequestRow, SettlementRow, SignatureRow
@@ -42,20 +43,9 @@ async def withdraw(store: Store, key: str = KEY) -> SettlementRow | None:
 
 
 async def sign(store: Store, purchase: SettlementRow, signature: str = "signature") -> SignatureRow:
-    return await store.write(
-        lambda c: settlements.record_signature(
-            c,
-            signature=signature,
-            wire=b"wire",
-            blockhash="hash",
-            last_valid_block_height=1_000,
-            signed_slot=850,
-            settlement_ids=[purchase.id],
-            fences={purchase.id: purchase.fence},
-            fee_lamports=15_000,
-            now_ms=NOW,
-        )
-    )
+    fences = {purchase.id: purchase.fence}
+    signing = Signing(signature, b"wire", "hash", 1_000, 850, fee_lamports=15_000, fences=fences, now_ms=NOW)
+    return await store.write(lambda c: settlements.record_signature(c, signing))
 
 
 async def test_an_intent_is_held_by_whoever_made_it_and_carries_its_detail(store: Store) -> None:

@@ -11,6 +11,7 @@ from store_world import MINUTE, NOW, OWNER, see
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
 from oracle.store import calls, recordings, requests, results, settlements
+from oracle.store.changes import Signing
 from oracle.store.engine import Store
 from oracle.store.errors import LEASE_LOST, REFUSED_BY_SCHEMA
 from oracle.store.rows import RecordingRow
@@ -53,18 +54,8 @@ def put(conn: Connection, address: str = "address-1", call_id: str = "call-1", *
 
 
 def sign(conn: Connection, row: RecordingRow, signature: str) -> RecordingRow:
-    signed = settlements.record_signature(
-        conn,
-        signature=signature,
-        wire=b"wire",
-        blockhash="hash",
-        last_valid_block_height=150,
-        signed_slot=1,
-        settlement_ids=[],
-        fences={},
-        fee_lamports=5_000,
-        now_ms=NOW,
-    )
+    signing = Signing(signature, b"wire", "hash", 150, 1, fee_lamports=5_000, fences={}, now_ms=NOW)
+    signed = settlements.record_signature(conn, signing)
     return recordings.signed(conn, row, signed.id, now_ms=NOW)
 
 

@@ -13,6 +13,7 @@ from store_world import MINUTE, NOW, OPERATOR, OTHER_OWNER, OWNER, held, see
 from oracle.core.errors import OracleError
 from oracle.core.settlement import SignatureState
 from oracle.store import attempts, ledger, settlements
+from oracle.store.changes import Signing
 from oracle.store.engine import Store
 from oracle.store.errors import LEASE_LOST, ROW_MISSING, SETTLEMENT_EXISTS, SIGNATURE_OPEN
 from oracle.store.ledger import SharedFee
@@ -204,6 +205,31 @@ async def test_a_member_whose_earlier_signature_is_open_keeps_the_whole_pack_fro
     assert (await get(store, second)).state is SettlementState.PENDING
 
 
+async def test_packs_that_are_written_down_together_keep_their_own_members(store: Store) -> None:
+    one, two, three = await take_new(store, "a", "b", "c")
+    packs = [signing([two, one]), signing([three])]
+    first, second = await store.write(lambda c: settlements.record_signatures(c, packs))
+    members = await store.read(lambda c: settlements.members_of_all(c, [first, second]))
+    assert {this: [member.id for member in its] for this, its in members.items()} == {
+        first: [two.id, one.id],
+        second: [three.id],
+    }
+    assert await store.read(lambda c: settlements.signature_by_id(c, second).signature) == packs[1].signature
+
+
+async def test_of_two_packs_with_one_member_that_are_written_down_together_one_is(store: Store) -> None:
+    one, two = await take_new(store, "a", "b")
+    packs = [signing([one, two]), signing([two])]
+    with pytest.raises(OracleError, match=LEASE_LOST.code):
+        await store.write(lambda c: settlements.record_signatures(c, packs))
+    assert (await get(store, one)).state is SettlementState.PENDING
+    found = await asyncio.gather(
+        *(store.write_together(settlements.record_signatures, pack) for pack in packs), return_exceptions=True
+    )
+    assert [isinstance(each, OracleError) and each.error for each in found] == [False, LEASE_LOST]
+    assert len(await store.read(lambda c: settlements.signatures_of(c, two.id))) == 1
+
+
 async def test_the_time_of_the_last_send_is_kept(store: Store) -> None:
     signature = await sign(store, await take_new(store, "a"))
     await store.write(lambda c: settlements.sent(c, signature.id, NOW + 1))
@@ -240,24 +266,23 @@ async def test_open_signatures_are_those_of_the_operator_whose_fate_is_not_final
     signatures = [await sign(store, await take_new(store, name)) for name in ("a", "b", "c", "d")]
     await mark(store, signatures[1], "confirmed")
     await mark(store, signatures[2], "expired")
-    await mark(store, signatures[3], "finalized", slot=5, fee_lamports=5_000)
+    await mark(store, signatures[3], "finalized", slot=5)
     found = await store.read(lambda c: settlements.open_signatures(c, OPERATOR))
     assert [signature.id for signature in found] == [signatures[0].id, signatures[1].id]
     assert await store.read(lambda c: settlements.open_signatures(c, "another-key")) == []
 
 
-async def test_the_error_and_the_fee_of_a_signature_are_kept(store: Store) -> None:
+async def test_the_slot_and_the_error_of_a_signature_are_kept(store: Store) -> None:
     signature = await sign(store, await take_new(store, "a"))
     error = {"InstructionError": [2, {"Custom": 6003}]}
-    failed = await mark(store, signature, "failed", slot=9, error=error, fee_lamports=5_000)
-    assert (failed.slot, failed.error, failed.fee_lamports) == (9, error, 5_000)
+    failed = await mark(store, signature, "failed", slot=9, error=error)
+    assert (failed.slot, failed.error) == (9, error)
 
 
 async def test_the_fee_of_a_signature_is_booked_once(store: Store) -> None:
     signature = await sign(store, await take_new(store, "a"))
-    for new in (True, False):
-        booked = await store.write(lambda c: ledger.book(c, "tx_fee", -5_000, now_ms=NOW, signature_id=signature.id))
-        assert booked is new
+    for _ in range(2):
+        await store.write(lambda c: ledger.book(c, "tx_fee", -5_000, now_ms=NOW, signature_id=signature.id))
     assert await store.read(lambda c: ledger.sum(c, kind="tx_fee")) == -5_000
 
 
@@ -362,21 +387,14 @@ async def send_back_and_take(store: Store, settlement: SettlementRow) -> Settlem
 
 
 async def sign(store: Store, members: list[SettlementRow]) -> SignatureRow:
+    this = signing(members)
+    return await store.write(lambda c: settlements.record_signature(c, this))
+
+
+def signing(members: list[SettlementRow]) -> Signing:
+    fences = {member.id: member.fence for member in members}
     name = f"signature-{next(_numbers)}"
-    return await store.write(
-        lambda c: settlements.record_signature(
-            c,
-            signature=name,
-            wire=b"\x01wire",
-            blockhash="blockhash",
-            last_valid_block_height=650,
-            signed_slot=480,
-            settlement_ids=[member.id for member in members],
-            fences={member.id: member.fence for member in members},
-            fee_lamports=5_200,
-            now_ms=NOW,
-        )
-    )
+    return Signing(name, b"\x01wire", "blockhash", 650, 480, fee_lamports=5_200, fences=fences, now_ms=NOW)
 
 
 async def mark(store: Store, signature: SignatureRow, state: str, **more: Any) -> SignatureRow:
