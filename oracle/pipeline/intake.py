@@ -13,6 +13,7 @@ import structlog
 from solders.pubkey import Pubkey
 from sqlalchemy import Connection
 
+from oracle.chain.program import layout
 from oracle.chain.watcher import Known, Sighting, Vanished
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State, end_of
@@ -32,29 +33,47 @@ HELD_MS = 20_000
 """Long enough to be admitted in, and short enough to be waited for where nobody has heard that a row was made, as after
 a commit whose answer was lost. Who is admitted later than that finds its lease lost before anything is bought."""
 
+ENDED_WAIT_SECONDS = 0.2
+"""How long the news of an end lies, so that what has come at the same time and is to be worked on goes first. There is
+as much of the one as of the other, for whatever we settle is then told to us as ended."""
+
+_OPEN = frozenset(bytes([status]) for status in Status if status.is_open)
+_STATUS = slice(layout.STATUS_OFFSET, layout.STATUS_OFFSET + 1)
+
 
 async def run(context: Context, sightings: AsyncIterator[Sighting | Vanished]) -> None:
     """Until the daemon stops. Many sightings are in flight at once, so that a burst costs few commits.
 
     Their order does not matter: a row keeps what the newest slot said of it.
     """
-    gate = asyncio.Semaphore(AT_ONCE)
+    open_gate, ended_gate = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
     async with asyncio.TaskGroup() as tasks:
         async for sighting in sightings:
             if context.stopping.is_set():
                 return
+            gate = open_gate if is_urgent(sighting) else ended_gate
             await gate.acquire()
-            tasks.create_task(tried(context, sighting)).add_done_callback(lambda _: gate.release())
+            tasks.create_task(tried(context, sighting, gate))
 
 
-async def tried(context: Context, sighting: Sighting | Vanished) -> None:
-    """Nothing is lost where it fails: the next scan finds every account that has no row, or an older one."""
+async def tried(context: Context, sighting: Sighting | Vanished, gate: asyncio.Semaphore) -> None:
+    """Nothing is lost where it fails: the next scan finds every account that has no row, or an older one. It leaves the
+    place at the gate that was taken for it."""
     try:
+        if not is_urgent(sighting):
+            await asyncio.sleep(ENDED_WAIT_SECONDS)
         await take_in(context, sighting)
     except OracleError as error:
         log.warning("intake failed", code=error.code, detail=error.detail)
     except Exception:
         log.exception("intake failed")
+    finally:
+        gate.release()
+
+
+def is_urgent(sighting: Sighting | Vanished) -> bool:
+    """Whether the account shows a request that is open. Of one that has ended, nothing is."""
+    return not isinstance(sighting, Vanished) and sighting.data[_STATUS] in _OPEN
 
 
 async def take_in(context: Context, sighting: Sighting | Vanished) -> None:
@@ -119,7 +138,9 @@ def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestR
         row = rows.get((str(look.request.address), header.created_slot))
         if new_id is not None and row is not None:
             ended_slots[row.id] = {"ended_slot": header.settled_slot}
-        facts.append(None if new_id or row is None else ending(row, header, look.operator, now_ms=look.now_ms))
+        # Where a newer look has shown it open, a fork has undone this end.
+        is_news = row is not None and new_id is None and row.chain_slot <= look.sighting.slot
+        facts.append(ending(row, header, look.operator, now_ms=look.now_ms) if row and is_news else None)
     requests.amend_all(c, ended_slots)
     news = iter(requests.force_all(c, [fact for fact in facts if fact is not None]))
     ends = [fact.new if fact is not None and next(news) else None for fact in facts]
