@@ -118,7 +118,7 @@ class RouteSettings(_Section):
     max_cost_lamports: Annotated[int, Field(ge=0)] | None = None
     """Never buy a job that is quoted higher."""
     timeout_seconds: Annotated[float, Field(gt=0, le=90_000)] = 120.0
-    """A job that takes longer is given up and cancelled; at most 25 hours, which a batch needs."""
+    """A job that takes some seconds longer is given up and cancelled; at most 25 hours, which a batch needs."""
     max_attempts: Annotated[int, Field(ge=1)] = 2
     """Purchases on this route before the next one is tried."""
     substitute: bool = False

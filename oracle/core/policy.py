@@ -108,7 +108,7 @@ OUTPUT_EMPTY = ErrorCode(
 JOB_TIMED_OUT = ErrorCode(
     "ORC-POLICY-016",
     "Job took too long",
-    "The job was still not done when the time-out of its route passed, and was cancelled.",
+    "The job was still not done six seconds after the time-out of its route, and was cancelled.",
     "Raise the route's `timeout_seconds`, or route the model elsewhere.",
 )
 JOB_FAILED = ErrorCode(

@@ -28,6 +28,12 @@ _ENDS: Final = {
 }
 
 
+_AT_ONCE: Final = frozenset({SettlementKind.CLAIM})
+_FINAL: Final = frozenset({SettlementKind.CLAIM, SettlementKind.RECORD, SettlementKind.CLOSE})
+"""Of what kind is an instruction from which more follows than the end of its request: as soon as it has landed, and
+once that is final."""
+
+
 @dataclass(frozen=True, slots=True)
 class Landing:
     """An instruction that has taken effect at `slot`; until it is finalized a fork may still undo it."""
@@ -56,24 +62,23 @@ def _landed_apart(c: Connection, context: Context, landings: Sequence[Landing]) 
         if these := [this for this in landings if this.finalized is finalized]:
             ids = [this.settlement.id for this in these]
             settlements.resolve_all(c, ids, state, now_ms=these[0].now_ms)
-    # Of most there is nothing more to say: they are records that are not finalized yet.
-    more = [this for this in landings if this.finalized or this.settlement.kind not in _ENDS]
-    rows = requests.by_ids(c, {this.settlement.request_id for this in more})
+    consequential = [this for this in landings if this.settlement.kind in (_FINAL if this.finalized else _AT_ONCE)]
+    rows = requests.by_ids(c, {this.settlement.request_id for this in consequential})
     settled = [this for this in landings if this.settlement.kind in _ENDS]
     requests.force_all(c, [_fact(this) for this in settled])
     # Beside the move: it may have landed before, in another slot of another fork.
     requests.amend_all(c, {this.settlement.request_id: _end(this) for this in settled})
-    for this in more:
+    for this in consequential:
         row = rows[this.settlement.request_id]
         match this.settlement.kind:
-            case SettlementKind.RECORD if this.finalized:
+            case SettlementKind.RECORD:
                 earned(c, this, row)
                 publish(c, this.settlement, row, now_ms=this.now_ms)
             case SettlementKind.CLAIM:
                 dear = row.fee_lamports > context.config.policy.finalize_claims_above_lamports
                 if row.state is State.CLAIMING and (this.finalized or not dear):
                     claimed(c, row, slot=this.slot, now_ms=this.now_ms)
-            case SettlementKind.CLOSE if this.finalized:
+            case SettlementKind.CLOSE:
                 requests.amend(c, row.id, closed=True)
 
 

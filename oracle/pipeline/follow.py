@@ -139,7 +139,7 @@ class Landed:
 def landed_all(c: Connection, found: Sequence[Landed]) -> list[None]:
     """Signatures whose fate is open still, and what their members have brought about."""
     states = settlements.hold_signatures(c, [this.row.id for this in found])
-    left = [this for this in found if states.get(this.row.id) in settlements.OPEN_SIGNATURE]
+    left = [this for this in found if states[this.row.id] in settlements.OPEN_SIGNATURE]
     settlements.mark_signatures(c, [Judgement(this.row.id, this.state, this.slot) for this in left])
     for this in left:
         if this.finalized:
@@ -163,7 +163,7 @@ async def undone(context: Context, row: SignatureRow) -> None:
 
 
 def take_back(c: Connection, row: SignatureRow, *, now_ms: int) -> bool:
-    if state_of(c, row) is not SignatureState.CONFIRMED:
+    if held_state(c, row) is not SignatureState.CONFIRMED:
         return False
     settlements.mark_signature(c, row.id, SignatureState.SENT, slot=None, error=None)
     for settlement in settlements.members(c, row.id):
@@ -305,10 +305,10 @@ async def is_purchase(context: Context, row: SignatureRow) -> bool:
 
 def is_open(c: Connection, row: SignatureRow) -> bool:
     """Whether its fate is not final yet: another turn, or another daemon, may have found it out meanwhile."""
-    return state_of(c, row) in settlements.OPEN_SIGNATURE
+    return held_state(c, row) in settlements.OPEN_SIGNATURE
 
 
-def state_of(c: Connection, row: SignatureRow) -> SignatureState:
+def held_state(c: Connection, row: SignatureRow) -> SignatureState:
     """Its state as it is now, and stays until this transaction ends."""
     return settlements.hold_signatures(c, [row.id])[row.id]
 

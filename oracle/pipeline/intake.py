@@ -14,6 +14,7 @@ from solders.pubkey import Pubkey
 from sqlalchemy import Connection
 
 from oracle.chain.program import layout
+from oracle.chain.program.layout import decode_request
 from oracle.chain.watcher import Known, Sighting, Vanished
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State, end_of
@@ -46,29 +47,31 @@ async def run(context: Context, sightings: AsyncIterator[Sighting | Vanished]) -
 
     Their order does not matter: a row keeps what the newest slot said of it.
     """
-    open_gate, ended_gate = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
+    gate, resting = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE // 2)
+
+    async def step(sighting: Sighting | Vanished) -> None:
+        # Of a flood of ends the rest does not lie: it would keep back what comes behind.
+        if not is_urgent(sighting) and not resting.locked():
+            async with resting:
+                await asyncio.sleep(ENDED_WAIT_SECONDS)
+        await tried(context, sighting)
+
     async with asyncio.TaskGroup() as tasks:
         async for sighting in sightings:
             if context.stopping.is_set():
                 return
-            gate = open_gate if is_urgent(sighting) else ended_gate
             await gate.acquire()
-            tasks.create_task(tried(context, sighting, gate))
+            tasks.create_task(step(sighting)).add_done_callback(lambda _: gate.release())
 
 
-async def tried(context: Context, sighting: Sighting | Vanished, gate: asyncio.Semaphore) -> None:
-    """Nothing is lost where it fails: the next scan finds every account that has no row, or an older one. It leaves the
-    place at the gate that was taken for it."""
+async def tried(context: Context, sighting: Sighting | Vanished) -> None:
+    """Nothing is lost where it fails: the next scan finds every account that has no row, or an older one."""
     try:
-        if not is_urgent(sighting):
-            await asyncio.sleep(ENDED_WAIT_SECONDS)
         await take_in(context, sighting)
     except OracleError as error:
         log.warning("intake failed", code=error.code, detail=error.detail)
     except Exception:
         log.exception("intake failed")
-    finally:
-        gate.release()
 
 
 def is_urgent(sighting: Sighting | Vanished) -> bool:
@@ -81,7 +84,9 @@ async def take_in(context: Context, sighting: Sighting | Vanished) -> None:
         await vanished(context, sighting)
         return
     try:
-        request = request_at(str(sighting.address), sighting.data)
+        # The cache is for what is worked on: a scan may meet any number of ends.
+        decode = request_at if is_urgent(sighting) else decode_request
+        request = decode(sighting.address, sighting.data)
     except OracleError as error:
         await malformed(context, sighting, error)
         return

@@ -51,9 +51,9 @@ AT_ONCE = 250
 MAX_REPEATS = 2
 """How often one purchase is repeated where that is safe, before its attempt counts as failed."""
 
-GRACE_SECONDS = 2.0
-"""A provider that watches the clock itself ends its job first, and knows what has become of it. This is for those that
-do not."""
+GRACE_SECONDS = 6.0
+"""A provider that watches the clock itself, as `providers.chat` does to within five seconds, ends its job first, and
+knows what has become of it. This is for those that do not."""
 
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 Job = tuple[Race, AttemptRow]

@@ -218,7 +218,7 @@ async def unknown(context: Context, row: RequestRow, attempt: AttemptRow, why: s
             row,
             now_ms=now_ms,
             wake_at_ms=now_ms + 1_000,
-            count=False,
+            is_failure=False,
             kept_until_ms=context.kept_until_ms(row, now_ms),
         ),
         State.RUNNING,
@@ -263,7 +263,7 @@ async def end_attempt(
             # A rival of it goes on: the request is still running.
             kept_until_ms = context.kept_until_ms(row, now_ms)
             requests.postpone(
-                c, row, now_ms=now_ms, wake_at_ms=now_ms, count=False, kept_until_ms=kept_until_ms, **columns
+                c, row, now_ms=now_ms, wake_at_ms=now_ms, is_failure=False, kept_until_ms=kept_until_ms, **columns
             )
             return
         requests.move(

@@ -157,7 +157,7 @@ async def failed(context: Context, row: RequestRow, error: OracleError) -> None:
 
 async def decide(context: Context, row: RequestRow, error: OracleError) -> None:
     if error.code in _UNCOUNTED:
-        await try_later(context, row, error, count=False)
+        await try_later(context, row, error, is_failure=False)
     elif error.verdict is Verdict.GIVE_UP:
         await give_up(context, row, error)
     elif row.retries >= context.config.policy.max_retries:
@@ -168,7 +168,7 @@ async def decide(context: Context, row: RequestRow, error: OracleError) -> None:
         await try_later(context, row, error)
 
 
-async def try_later(context: Context, row: RequestRow, error: OracleError, *, count: bool = True) -> None:
+async def try_later(context: Context, row: RequestRow, error: OracleError, *, is_failure: bool = True) -> None:
     wait = backoff_seconds(row.retries, context.clock.jitter(), told=error.retry_after_seconds)
     now_ms = context.clock.now_ms()
     log.info("will try again", code=error.code, detail=error.detail, in_seconds=round(wait, 2), state=row.state)
@@ -178,7 +178,7 @@ async def try_later(context: Context, row: RequestRow, error: OracleError, *, co
         now_ms + int(wait * 1000),
         code=error.code,
         detail=error.detail,
-        is_failure=count,
+        is_failure=is_failure,
         kept_until_ms=context.kept_until_ms(row, now_ms),
     )
     await context.store.write_together(requests.postpone_all, later)

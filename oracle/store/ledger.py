@@ -26,7 +26,7 @@ def book(
     requester: str | None = None,
     note: str | None = None,
 ) -> None:
-    """Book an amount, unless it was booked before.
+    """Book an amount, unless it was booked before; in a group of writes at its end, when all of them have read.
 
     There is one `tx_fee` for each signature, one `fee_earned` for each request, and one `job` for each attempt, to be
     corrected when that has cost something else.

@@ -258,18 +258,18 @@ def postpone(
     wake_at_ms: int,
     code: str | None = None,
     detail: Any = None,
-    count: bool = True,
+    is_failure: bool = True,
     kept_until_ms: int | None = None,
     **columns: Any,
 ) -> None:
     """Leave a held row in its state until `wake_at_ms`, write `columns`, and release it; to everybody, unless
     `kept_until_ms` leaves it to its holder until then.
 
-    `count` adds to `retries`. The first failure with a code is journalled, its repetitions are not.
+    `is_failure` adds to `retries`. The first failure with a code is journalled, its repetitions are not.
 
     Raises ORC-STORE-016 where the row is not held.
     """
-    postpone_all(conn, [Postponement(row, now_ms, wake_at_ms, code, detail, count, kept_until_ms, columns)])
+    postpone_all(conn, [Postponement(row, now_ms, wake_at_ms, code, detail, is_failure, kept_until_ms, columns)])
 
 
 def postpone_all(conn: Connection, postponements: Sequence[Postponement]) -> list[None]:

@@ -242,7 +242,9 @@ def sent(conn: Connection, signature_id: int, now_ms: int) -> SignatureRow:
 
 def sent_all(conn: Connection, signatures: Sequence[tuple[int, int]]) -> list[None]:
     """`sent` for many: the id of each, and when, in unix milliseconds."""
-    update_each(conn, _SENT, [{"wanted_id": this, "last_sent_at_ms": now_ms} for this, now_ms in signatures])
+    # In one order, whoever writes: two daemons that have sent the same ones again would else wait for one another.
+    values = [{"wanted_id": this, "last_sent_at_ms": now_ms} for this, now_ms in sorted(signatures)]
+    update_each(conn, _SENT, values)
     return [None] * len(signatures)
 
 
@@ -400,9 +402,11 @@ def signature_by_id(conn: Connection, signature_id: int) -> SignatureRow:
 
 def hold_signatures(conn: Connection, signature_ids: Collection[int]) -> dict[int, SignatureState]:
     """The states of signatures that no other daemon judges until this transaction ends: whoever is second sees the
-    judgement."""
-    rows = conn.execute(_STATES_LOCKED, {"wanted_ids": list(signature_ids)})
-    return {row.id: row.state for row in rows}
+    judgement. Raises ORC-STORE-020 where one is not there."""
+    states = {row.id: row.state for row in conn.execute(_STATES_LOCKED, {"wanted_ids": list(signature_ids)})}
+    if missing := set(signature_ids) - states.keys():
+        raise ROW_MISSING(f"signature {', '.join(map(str, sorted(missing)))}")
+    return states
 
 
 def open_signatures(conn: Connection, operator: str) -> list[SignatureRow]:
@@ -438,7 +442,8 @@ def next_wake_ms(conn: Connection) -> int | None:
 
 
 def _become_sent(conn: Connection, signings: Sequence[Signing]) -> None:
-    held = [{"held_id": this, "held_fence": fence} for signing in signings for this, fence in signing.fences.items()]
+    fences = sorted((this, fence) for signing in signings for this, fence in signing.fences.items())
+    held = [{"held_id": this, "held_fence": fence} for this, fence in fences]
     if update_each(conn, _BECOME_SENT, held) != len(held):
         raise LEASE_LOST(f"one of the settlements {', '.join(str(this['held_id']) for this in held)}")
 

@@ -43,7 +43,7 @@ def append(conn: Connection, table: Table, **values: Any) -> None:
 
 
 def insert_all_new(conn: Connection, table: Table, rows: Sequence[dict[str, Any]], *key: Column[Any]) -> dict[Any, int]:
-    """`insert_new` of many rows with the same columns: the ids of those that went in, by the columns of `key`."""
+    """`insert_new` of many rows with the same columns: the ids of those that went in, by `key`: texts or numbers."""
     if not rows:
         return {}
     statement = _insert_new(conn.dialect.name, table, table.c.id, *key)
@@ -105,11 +105,14 @@ def _insert_many(
     Many rows go in by one statement; as many as a power of two, so that there are few statements for SQLite to compile.
     """
     prepared = _prepare(conn.dialect, statement, tuple(rows[0]))
-    places = f"({', '.join('?' * len(prepared.places))})"
+    row_places = f"({', '.join('?' * len(prepared.places))})"
+    head, found, tail = prepared.text.partition(f" VALUES {row_places} ")
+    if not found:
+        raise ValueError(f"no place for many rows: {prepared.text}")
     at = 0
     while left := len(rows) - at:
         count = min(_MOST_ROWS, 1 << (left.bit_length() - 1))
-        text = prepared.text.replace(f"VALUES {places}", "VALUES " + ", ".join([places] * count), 1)
+        text = f"{head} VALUES {', '.join([row_places] * count)} {tail}"
         values = itertools.chain.from_iterable(prepared.parameters(row) for row in rows[at : at + count])
         yield from conn.exec_driver_sql(text, tuple(values))
         at += count

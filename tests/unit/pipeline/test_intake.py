@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 from settlement_world import Memory, World
 from solders.pubkey import Pubkey
 
 from oracle.chain.program import layout
-from oracle.chain.sightings import Sighting
+from oracle.chain.sightings import Sighting, Vanished
 from oracle.core.lifecycle import State
-from oracle.core.request import Status
+from oracle.core.request import RequestKey, Status
 from oracle.pipeline import intake
 from oracle.store.rows import RequestRow
 
@@ -43,6 +43,21 @@ async def test_the_news_of_an_end_waits_for_what_is_to_be_worked_on(
         await task
 
 
+async def test_a_flood_of_ends_keeps_nothing_back(database: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(database)
+    row = await seen(world)
+    monkeypatch.setattr(intake, "ENDED_WAIT_SECONDS", 3_600.0)
+    gone: list[Sighting | Vanished] = [Vanished(RequestKey(f"address-{n}", 1), 2) for n in range(2 * intake.AT_ONCE)]
+    later = row.chain_slot + 1
+    task = asyncio.create_task(
+        intake.run(world.context, told([*gone, Sighting(Pubkey.from_string(row.address), row.account, later, "push")]))
+    )
+    await until(lambda: reads(world, later))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def seen(world: World) -> RequestRow:
     world.submit()
     world.advance(40)
@@ -57,7 +72,7 @@ def ended(row: RequestRow, slot: int) -> Sighting:
     return Sighting(Pubkey.from_string(row.address), bytes(data), slot, "push")
 
 
-async def told(sightings: list[Sighting]) -> AsyncIterator[Sighting]:
+async def told(sightings: Sequence[Sighting | Vanished]) -> AsyncIterator[Sighting | Vanished]:
     for sighting in sightings:
         yield sighting
     await asyncio.Event().wait()

@@ -17,7 +17,7 @@ RUNNING = JobStatus(JobState.RUNNING)
 
 @pytest.mark.parametrize(
     ("after_ms", "is_over"),
-    [(30_001, False), (32_000, False), (32_001, True)],
+    [(30_001, False), (36_000, False), (36_001, True)],
     ids=["as its time is over", "while its provider may end it", "then"],
 )
 def test_a_job_is_given_up_only_when_its_provider_has_had_time_to_end_it(after_ms: int, is_over: bool) -> None:

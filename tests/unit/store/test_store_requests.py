@@ -224,7 +224,7 @@ async def test_repeated_failures_are_counted_and_journalled_once(store: Store) -
         )
         row = await take(store, row)
         assert (row.retries, row.state) == (step, State.ADMITTED)
-    await store.write(lambda c: requests.postpone(c, row, now_ms=NOW, wake_at_ms=NOW, count=False, route_index=2))
+    await store.write(lambda c: requests.postpone(c, row, now_ms=NOW, wake_at_ms=NOW, is_failure=False, route_index=2))
     row = await now(store, row)
     assert (row.retries, row.route_index) == (3, 2)
     lines = await store.read(lambda c: journal.of(c, row.id))
@@ -407,6 +407,17 @@ async def test_a_new_row_can_begin_in_the_hands_of_whoever_saw_it(store: Store) 
     assert (await now(store, row)).lease_owner is None
 
 
+async def test_of_many_requests_that_are_seen_at_once_each_has_one_row(store: Store) -> None:
+    known = await see(store, "request-70")
+    names = [*(f"request-{n}" for n in range(150)), "request-3", "request-149"]
+    ids = await store.write(lambda c: requests.see_all(c, [sighting(name, created_slot=100) for name in names]))
+    assert [name for name, new_id in zip(names, ids, strict=True) if new_id is None] == [known.address, *names[150:]]
+    rows = await store.read(lambda c: requests.by_ids(c, [new_id for new_id in ids if new_id is not None]))
+    assert [rows[new_id].address if new_id else None for new_id in ids[:150]] == [
+        None if name == known.address else name for name in names[:150]
+    ]
+
+
 async def test_a_row_that_is_known_is_not_leased_by_being_seen(store: Store) -> None:
     row = await see(store)
     again = sighting(chain_slot=200, chain_status=1, lease_owner="mine", lease_until_ms=NOW + MINUTE)
@@ -468,7 +479,7 @@ async def test_rows_that_are_looked_at_again_and_again_take_turns(store: Store) 
         def take_one(c: Connection) -> RequestRow:
             wanted = {"operator": OPERATOR, "owner": OWNER, "now_ms": now_ms, "lease_ms": MINUTE, "limit": 1}
             (row,) = requests.take(c, [State.RUNNING], in_turn=True, **wanted)  # type: ignore[arg-type]
-            requests.postpone(c, row, now_ms=now_ms, wake_at_ms=now_ms + 1, count=False)
+            requests.postpone(c, row, now_ms=now_ms, wake_at_ms=now_ms + 1, is_failure=False)
             return row
 
         return await store.write(take_one)
