@@ -394,8 +394,6 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
         "api": {"port": 0},
         "rates": {"sol_usd": "100", "nos_usd": "0.3"},
         "policy": {"deadline_margin_seconds": 0.2},
-        # Each life sets some of the day's allowance aside, and a kill spends it: a thousand in ten minutes.
-        "spending": {"max_lamports_per_day": 10**12, "max_micro_nos_per_day": 10**12},
         "daemon": {"poll_interval_seconds": 0.1, "drain_seconds": 5},
         # A provider that loses every answer is left alone for less time than these tests are patient.
         "breaker": {"open_seconds": 1.0, "longest_open_seconds": 5.0},

@@ -23,17 +23,18 @@ Raises ORC-SIGNER-012."""
 class Allowance:
     """What may still be spent today. It is set aside durably in blocks, so that a signature rarely waits for the disk.
 
-    What was set aside and not spent when the process dies counts as spent: at most a two-hundredth of the day's
-    allowance each time.
+    What was set aside and not spent when the process dies counts as spent: at most as much as it has spent itself, so
+    that a process that dies again and again does not use the day up by dying, and at most a two-hundredth of the day.
     """
 
     def __init__(self, caps: Caps, set_aside: SetAside, now_ms: Callable[[], int]) -> None:
         self._set_aside = set_aside
         self._now_ms = now_ms
-        self._block = Spend(caps.day.lamports // _BLOCKS_A_DAY, caps.day.micro_nos // _BLOCKS_A_DAY)
+        self._largest_block = Spend(caps.day.lamports // _BLOCKS_A_DAY, caps.day.micro_nos // _BLOCKS_A_DAY)
         self._lock = asyncio.Lock()
         self._day = -1
         self._left = Spend()
+        self._used = Spend()
 
     @property
     def today(self) -> int:
@@ -44,21 +45,20 @@ class Allowance:
         async with self._lock:
             today = self.today
             if today != self._day:
-                self._day, self._left = today, Spend()
+                self._day, self._left, self._used = today, Spend(), Spend()
             missing = spend.less(self._left)
             if missing != Spend():
-                block = Spend(
-                    self._block.lamports if missing.lamports else 0, self._block.micro_nos if missing.micro_nos else 0
-                )
+                block = self._largest_block.at_most(self._used)
+                block = Spend(block.lamports if missing.lamports else 0, block.micro_nos if missing.micro_nos else 0)
                 self._left += await self._set_aside(today, missing, missing + block)
-            self._left = self._left.less(spend)
+            self._left, self._used = self._left.less(spend), self._used + spend
             return today
 
     async def give_back(self, spend: Spend, day: int) -> None:
         """Nothing was signed after all. What was set aside stays so, and pays for the next one."""
         async with self._lock:
             if day == self._day:
-                self._left += spend
+                self._left, self._used = self._left + spend, self._used.less(spend)
 
 
 class Guard:

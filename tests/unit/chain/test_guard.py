@@ -20,7 +20,7 @@ from oracle.chain.signing.errors import SIGNER_UNAVAILABLE
 from oracle.chain.signing.guard import DAY_MS, Allowance, Guard, SetAside
 from oracle.chain.signing.spent_file import SpentFile
 from oracle.core.errors import OracleError
-from oracle.core.spending import Caps, Charter, Day, Spend, nothing, set_aside
+from oracle.core.spending import Caps, Charter, Day, Spend, judge, nothing, set_aside
 
 OURS = Pubkey.new_unique()
 CHARTER = Charter({OURS: [(b"\x01", nothing)]})
@@ -41,12 +41,13 @@ class Wall:
 class Memory:
     """What a disk would keep; counts how often it is written."""
 
-    def __init__(self) -> None:
+    def __init__(self, cap: Spend = CAPS.day) -> None:
+        self.cap = cap
         self.day: Day | None = None
         self.writes = 0
 
     async def __call__(self, today: int, least: Spend, most: Spend) -> Spend:
-        self.day, granted = set_aside(self.day, today, least, most, CAPS.day)
+        self.day, granted = set_aside(self.day, today, least, most, self.cap)
         self.writes += 1
         await asyncio.sleep(0)
         return granted
@@ -61,8 +62,8 @@ def message(n: int = 0) -> bytes:
 KEYPAIR = Keypair()
 
 
-def guarded(kept: SetAside, wall: Wall, signer: KeypairSigner | None = None) -> Guard:
-    return Guard(signer or KeypairSigner(KEYPAIR), CHARTER, CAPS, Allowance(CAPS, kept, wall.now_ms))
+def guarded(kept: SetAside, wall: Wall, signer: KeypairSigner | None = None, *, caps: Caps = CAPS) -> Guard:
+    return Guard(signer or KeypairSigner(KEYPAIR), CHARTER, caps, Allowance(caps, kept, wall.now_ms))
 
 
 async def signed(guard: Guard, n: int = 0, micro_nos: int = 0) -> str:
@@ -125,17 +126,23 @@ async def test_what_was_refused_or_could_not_be_signed_costs_nothing() -> None:
     assert kept.day.spent.lamports < 6_000
 
 
-async def test_the_disk_is_asked_once_for_many_signatures() -> None:
-    kept, caps = Memory(), Caps(Spend(10_000), Spend(200_000_000))
-
-    async def set_aside_of_much(today: int, least: Spend, most: Spend) -> Spend:
-        kept.day, granted = set_aside(kept.day, today, least, most, caps.day)
-        kept.writes += 1
-        return granted
-
-    guard = Guard(KeypairSigner(KEYPAIR), CHARTER, caps, Allowance(caps, set_aside_of_much, Wall().now_ms))
+async def test_the_disk_is_asked_rarely_for_many_signatures() -> None:
+    caps = Caps(Spend(10_000), Spend(200_000_000))
+    guard = guarded(kept := Memory(caps.day), Wall(), caps=caps)
     assert {await signed(guard) for _ in range(200)} == {"signed"}
-    assert kept.writes == 1
+    assert kept.writes <= 9
+
+
+@pytest.mark.parametrize("signatures", [1, 2, 5, 40])
+async def test_a_process_that_dies_again_and_again_loses_no_more_of_the_day_than_it_has_spent(signatures: int) -> None:
+    caps = Caps(Spend(10_000), Spend(10_000_000))
+    kept, wall, spent = Memory(caps.day), Wall(), 0
+    for _ in range(800 // signatures):
+        guard = guarded(kept, wall, caps=caps)
+        assert {await signed(guard) for _ in range(signatures)} == {"signed"}
+        spent += signatures * judge(message(), KEYPAIR.pubkey(), CHARTER, caps).lamports
+    assert kept.day is not None
+    assert spent <= kept.day.spent.lamports <= 2 * spent
 
 
 async def test_the_day_outlives_the_process_in_a_file(tmp_path: Path) -> None:
