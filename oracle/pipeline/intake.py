@@ -50,7 +50,7 @@ async def run(context: Context, sightings: AsyncIterator[Sighting | Vanished]) -
     gate, resting = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE // 2)
 
     async def step(sighting: Sighting | Vanished) -> None:
-        # Of a flood of ends the rest does not lie: it would keep back what comes behind.
+        # Of a flood of ends only so many are put off: else they would keep back what comes behind them.
         if not is_urgent(sighting) and not resting.locked():
             async with resting:
                 await asyncio.sleep(ENDED_WAIT_SECONDS)
