@@ -15,7 +15,7 @@ import httpx
 import pytest
 from chaos_laws import history
 from chaos_length import say
-from chaos_lives import KILLED
+from chaos_lives import KILLED, crashes_late
 from chaos_town import FUNDS_LAMPORTS, SOON_FINAL, Oracle, Town, town
 from chaos_wait import until
 from solders.keypair import Keypair
@@ -156,7 +156,7 @@ async def killed(
         if not is_dead and point != points[0]:
             this.call(point)
             is_dead = await crashed(this)
-        if is_dead:
+        if is_dead or await crashes_late(this.oracle):
             last = this.calls[-1]
             # Nothing is bought again for one whose answer was safe when it was first interrupted.
             if last.interrupted_at not in safe and not last.answer.done():
