@@ -16,7 +16,7 @@ import pytest
 from pipeline_world import World, until
 from prometheus_client.parser import text_string_to_metric_families
 from solders.system_program import TransferParams, transfer
-from sqlalchemy import update
+from sqlalchemy import insert, update
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -95,12 +95,14 @@ async def test_what_a_model_wrote_cannot_act_as_a_page_of_this_host(world: World
 
 
 async def plant(context: Any, row: Any, name: str, content: bytes, media_type: str) -> None:
-    """An output of another kind for a settled request."""
+    """An output of another kind, for a request like a settled one of which the chain has no more to tell."""
     from oracle.store.schema import requests
 
     def write(c: Any) -> None:
         results.put_output(c, name, content, media_type=media_type, now_ms=0)
-        c.execute(update(requests).where(requests.c.id == row.id).values(output_sha256=name))
+        values = row._asdict() | {"address": "another", "output_sha256": name, "closed": True}
+        del values["id"]
+        c.execute(insert(requests).values(**values))
 
     await context.store.write(write)
 
