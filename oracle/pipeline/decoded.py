@@ -13,10 +13,10 @@ from oracle.store.rows import RequestRow
 
 def request_of(row: RequestRow) -> Request:
     """The request as the chain holds it, from the bytes in the row."""
-    return request_at(Pubkey.from_string(row.address), row.account)
+    return request_at(row.address, row.account)
 
 
 @lru_cache(maxsize=2048)
-def request_at(address: Pubkey, account: bytes) -> Request:
+def request_at(address: str, account: bytes) -> Request:
     """Raises as `decode_request` does."""
-    return decode_request(address, account)
+    return decode_request(Pubkey.from_string(address), account)

@@ -84,9 +84,11 @@ async def take_in(context: Context, sighting: Sighting | Vanished) -> None:
         await vanished(context, sighting)
         return
     try:
-        # The cache is for what is worked on: a scan may meet any number of ends.
-        decode = request_at if is_urgent(sighting) else decode_request
-        request = decode(sighting.address, sighting.data)
+        if is_urgent(sighting):
+            request = request_at(str(sighting.address), sighting.data)
+        else:
+            # Past the cache, which is for what is worked on: a scan may meet any number of ends.
+            request = decode_request(sighting.address, sighting.data)
     except OracleError as error:
         await malformed(context, sighting, error)
         return
@@ -141,11 +143,13 @@ def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestR
     for look, new_id in zip(looks, new, strict=True):
         header = look.request.header
         row = rows.get((str(look.request.address), header.created_slot))
-        if new_id is not None and row is not None:
+        fact = None
+        if row is not None and new_id is not None:
             ended_slots[row.id] = {"ended_slot": header.settled_slot}
-        # Where a newer look has shown it open, a fork has undone this end.
-        is_news = row is not None and new_id is None and row.chain_slot <= look.sighting.slot
-        facts.append(ending(row, header, look.operator, now_ms=look.now_ms) if row and is_news else None)
+        elif row is not None and row.chain_slot <= look.sighting.slot:
+            # Else a newer look has shown it open: a fork has undone this end.
+            fact = ending(row, header, look.operator, now_ms=look.now_ms)
+        facts.append(fact)
     requests.amend_all(c, ended_slots)
     news = iter(requests.force_all(c, [fact for fact in facts if fact is not None]))
     ends = [fact.new if fact is not None and next(news) else None for fact in facts]

@@ -107,7 +107,7 @@ class Purchases:
         log.info("purchase sent", signature=str(signed.signature), fee_lamports=signed.fee_lamports)
         # It may have gone out or not: `follow` sends the same bytes again until its fate is known.
         await self._orders.send(signed)
-        await self._store.write(lambda c: settlements.sent(c, row.id, self._orders.clock.now_ms()))
+        await self._store.write_together(settlements.sent_all, (row.id, self._orders.clock.now_ms()))
         self._bells.ring("signatures")
         return None
 

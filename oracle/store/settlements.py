@@ -234,14 +234,8 @@ def record_signatures(conn: Connection, signings: Sequence[Signing]) -> list[int
     return [ids[this.signature] for this in signings]
 
 
-def sent(conn: Connection, signature_id: int, now_ms: int) -> SignatureRow:
-    """The bytes went out, for the first time or again."""
-    sent_all(conn, [(signature_id, now_ms)])
-    return signature_by_id(conn, signature_id)
-
-
 def sent_all(conn: Connection, signatures: Sequence[tuple[int, int]]) -> list[None]:
-    """`sent` for many: the id of each, and when, in unix milliseconds."""
+    """The bytes went out, for the first time or again: the id of each signature, and when, in unix milliseconds."""
     # In one order, whoever writes: two daemons that have sent the same ones again would else wait for one another.
     values = [{"wanted_id": this, "last_sent_at_ms": now_ms} for this, now_ms in sorted(signatures)]
     update_each(conn, _SENT, values)

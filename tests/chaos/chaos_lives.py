@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chaos_scenarios import Scenario
@@ -52,10 +52,10 @@ async def killed(town: Town, kills: Sequence[Kill], name: str) -> list[Kill]:
     scripts, missed = [await begun(oracle, scenario)], []
     for kill in kills:
         oracle.launch(crash_at=f"{kill.point}:{kill.nth}")
-        crashed = await crash(oracle, scripts)
+        crashed = await crash(oracle, lambda: are_over(oracle, scripts))
         if not crashed and kill is not kills[0]:
             scripts.append(asyncio.create_task(scenario.play(oracle)))
-            crashed = await crash(oracle, scripts)
+            crashed = await crash(oracle, lambda: are_over(oracle, scripts))
         if not crashed and not await crashes_late(oracle):
             missed.append(kill)
             await oracle.daemon.kill()
@@ -71,29 +71,28 @@ async def begun(oracle: Oracle, scenario: Scenario) -> asyncio.Task[None]:
     script = asyncio.create_task(scenario.play(oracle))
     if scenario.crash_first:
         oracle.launch(crash_at=scenario.crash_first)
-        has_crashed = await crash(oracle, [script]) or await crashes_late(oracle)
+        has_crashed = await crash(oracle, lambda: are_over(oracle, [script])) or await crashes_late(oracle)
         assert has_crashed, f"{scenario.name}: the first crash did not come"
     return script
 
 
-async def crashes_late(oracle: Oracle) -> bool:
-    """Whether the crash comes now that all is at rest: its point may lie behind the very write that has ended all."""
-    try:
-        status = await oracle.daemon.wait(LATE_SECONDS)
-    except TimeoutError:
-        return False
-    assert status == KILLED, f"{oracle.name} ended with {status}:\n{oracle.tail()}"
-    return True
-
-
-async def crash(oracle: Oracle, scripts: Sequence[asyncio.Task[None]]) -> bool:
+async def crash(oracle: Oracle, is_over: Callable[[], bool], *, look_seconds: float = 0.2) -> bool:
     """Wait for the crash; False where everything has ended without one."""
     while True:
         try:
-            status = await oracle.daemon.wait(0.2)
+            status = await oracle.daemon.wait(look_seconds)
         except TimeoutError:
-            if all(script.done() for script in scripts) and not oracle.unfinished():
+            if is_over():
                 return False
         else:
             assert status == KILLED, f"{oracle.name} ended with {status}:\n{oracle.tail()}"
             return True
+
+
+async def crashes_late(oracle: Oracle) -> bool:
+    """Whether the crash comes now that all is at rest: its point may lie behind the very write that has ended all."""
+    return await crash(oracle, lambda: True, look_seconds=LATE_SECONDS)
+
+
+def are_over(oracle: Oracle, scripts: Sequence[asyncio.Task[None]]) -> bool:
+    return all(script.done() for script in scripts) and not oracle.unfinished()

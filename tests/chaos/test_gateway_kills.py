@@ -15,7 +15,7 @@ import httpx
 import pytest
 from chaos_laws import history
 from chaos_length import say
-from chaos_lives import KILLED, crashes_late
+from chaos_lives import KILLED, crash, crashes_late
 from chaos_town import FUNDS_LAMPORTS, SOON_FINAL, Oracle, Town, town
 from chaos_wait import until
 from solders.keypair import Keypair
@@ -152,10 +152,10 @@ async def killed(
     missed = []
     for point in points:
         this.launch(crash_at=point)
-        is_dead = await crashed(this)
+        is_dead = await crash(this.oracle, this.is_over)
         if not is_dead and point != points[0]:
             this.call(point)
-            is_dead = await crashed(this)
+            is_dead = await crash(this.oracle, this.is_over)
         if is_dead or await crashes_late(this.oracle):
             last = this.calls[-1]
             # Nothing is bought again for one whose answer was safe when it was first interrupted.
@@ -168,16 +168,6 @@ async def killed(
     await this.at_rest()
     await this.oracle.daemon.kill()
     return [f"{', '.join(points)}: {breach}" for breach in await breaches(place, this)], missed
-
-
-async def crashed(this: Case) -> bool:
-    while True:
-        try:
-            assert await this.oracle.daemon.wait(0.2) == KILLED, this.oracle.tail()
-            return True
-        except TimeoutError:
-            if this.is_over():
-                return False
 
 
 async def breaches(place: Town, this: Case) -> list[str]:

@@ -149,7 +149,7 @@ class Recorder:
         except OracleError as error:
             log.info("send not acknowledged", signature=signature.signature, code=error.code, detail=error.detail)
         now_ms = self._context.clock.now_ms()
-        await self._context.store.write(lambda c: settlements.sent(c, signature.id, now_ms))
+        await self._context.store.write_together(settlements.sent_all, (signature.id, now_ms))
 
     async def _follow(self, rows: Sequence[RecordingRow]) -> None:
         if not rows:

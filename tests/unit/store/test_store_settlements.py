@@ -232,8 +232,8 @@ async def test_of_two_packs_with_one_member_that_are_written_down_together_one_i
 
 async def test_the_time_of_the_last_send_is_kept(store: Store) -> None:
     signature = await sign(store, await take_new(store, "a"))
-    await store.write(lambda c: settlements.sent(c, signature.id, NOW + 1))
-    await store.write(lambda c: settlements.sent(c, signature.id, NOW + 2))
+    await store.write(lambda c: settlements.sent_all(c, [(signature.id, NOW + 1)]))
+    await store.write(lambda c: settlements.sent_all(c, [(signature.id, NOW + 2)]))
     found = await store.read(lambda c: settlements.signature_by_id(c, signature.id))
     assert (found.state, found.last_sent_at_ms) == (SignatureState.SENT, NOW + 2)
 
@@ -241,7 +241,8 @@ async def test_the_time_of_the_last_send_is_kept(store: Store) -> None:
 async def test_a_resend_does_not_unconfirm_a_signature(store: Store) -> None:
     signature = await sign(store, await take_new(store, "a"))
     await mark(store, signature, "confirmed", slot=500)
-    resent = await store.write(lambda c: settlements.sent(c, signature.id, NOW + 1))
+    await store.write(lambda c: settlements.sent_all(c, [(signature.id, NOW + 1)]))
+    resent = await store.read(lambda c: settlements.signature_by_id(c, signature.id))
     assert (resent.state, resent.slot) == (SignatureState.CONFIRMED, 500)
 
 
