@@ -203,10 +203,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known now. `open_of_requester` counts this request too."""
+    """What is known now. `open_of_requester` counts this request too; None where it is known to be within the cap."""
 
     slot: int
-    open_of_requester: int
+    open_of_requester: int | None
 
 
 def check(request: Request, terms: Terms, facts: Facts) -> None:
@@ -218,8 +218,9 @@ def check(request: Request, terms: Terms, facts: Facts) -> None:
         terms.allow_requesters is not None and requester not in terms.allow_requesters
     ):
         raise REQUESTER_DENIED(requester)
-    if terms.max_open_per_requester is not None and facts.open_of_requester > terms.max_open_per_requester:
-        raise TOO_MANY_OPEN(f"{facts.open_of_requester} open, at most {terms.max_open_per_requester}")
+    most_open, now_open = terms.max_open_per_requester, facts.open_of_requester
+    if most_open is not None and now_open is not None and now_open > most_open:
+        raise TOO_MANY_OPEN(f"{now_open} open, at most {most_open}")
     if not 1 <= request.body.params.max_output_tokens <= terms.max_output_tokens:
         raise OUTPUT_TOO_LONG(f"{request.body.params.max_output_tokens}, at most {terms.max_output_tokens}")
     if request.header.fee_lamports < terms.min_fee_lamports:

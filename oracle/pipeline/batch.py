@@ -13,7 +13,8 @@ Result = TypeVar("Result")
 class Batch(Generic[Item, Result]):
     """`do` gets up to `most` items and returns a result or an exception for each, in order.
 
-    Where it is eager, nobody waits while nothing is under way: the window is for those who come meanwhile.
+    Where it is eager and nothing is under way, nobody waits but for those who come in the same turn of the loop: the
+    window is for those who come meanwhile.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class Batch(Generic[Item, Result]):
     async def add(self, item: Item) -> Result:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._waiting) >= self._most or (self._is_eager and not self._under_way):
+        if len(self._waiting) >= self._most:
             self._flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._window_seconds, self._flush)
+            seconds = 0.0 if self._is_eager and not self._under_way else self._window_seconds
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._flush)
         return await future
 
     def _flush(self) -> None:

@@ -23,7 +23,7 @@ from oracle.pipeline import inputs
 from oracle.pipeline.context import Context
 from oracle.pipeline.decoded import request_at
 from oracle.pipeline.errors import ACCOUNT_MALFORMED, ENDED_BY_ANOTHER
-from oracle.store import journal, requests, settlements
+from oracle.store import journal, recordings, requests, settlements
 from oracle.store.changes import Fact, Sighted
 from oracle.store.rows import RequestRow
 
@@ -105,6 +105,8 @@ class Look:
     now_ms: int
     holder: str | None
     """Who is to admit it at once, if somebody is."""
+    most_open: int
+    """How many requests its requester may have open, this one among them."""
 
     @property
     def first(self) -> State:
@@ -113,15 +115,16 @@ class Look:
         return end_of(self.request.header.status, settled_by_us=False) or State.SEEN
 
     @property
-    def is_held(self) -> bool:
-        """Whether a row that is new begins under a lease."""
+    def may_be_held(self) -> bool:
+        """Whether a row that is new may begin under a lease."""
         return self.holder is not None and self.first is State.SEEN and inputs.is_at_hand(self.request)
 
 
 async def seen(context: Context, request: Request, sighting: Sighting) -> None:
     with context.to_admit.place() as place:
         holder = context.instance if place.is_free else None
-        look = Look(request, sighting, context.signer.public_key, context.clock.now_ms(), holder)
+        most_open = context.config.policy.max_open_per_requester
+        look = Look(request, sighting, context.signer.public_key, context.clock.now_ms(), holder, most_open)
         is_new, place.row, ended = await context.store.write_together(write_all, look)
     if is_new:
         log.info("request seen", request=str(request.address), model=request.body.model, by=sighting.channel)
@@ -135,7 +138,8 @@ async def seen(context: Context, request: Request, sighting: Sighting) -> None:
 def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestRow | None, State | None]]:
     """Of each look, whether its request is new, its row if that is held, and the end to which it has brought a known
     one."""
-    new = requests.see_all(c, [sighted(look) for look in looks])
+    holding = to_hold(c, looks)
+    new = requests.see_all(c, [sighted(look, is_held=is_held) for look, is_held in zip(looks, holding, strict=True)])
     closing = [str(look.request.address) for look in looks if not look.request.header.status.is_open]
     rows = requests.of_addresses(c, closing, str(looks[0].operator)) if closing else {}
     ended_slots: dict[int, dict[str, int]] = {}
@@ -153,7 +157,7 @@ def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestR
     requests.amend_all(c, ended_slots)
     news = iter(requests.force_all(c, [fact for fact in facts if fact is not None]))
     ends = [fact.new if fact is not None and next(news) else None for fact in facts]
-    begun = [new_id for look, new_id in zip(looks, new, strict=True) if new_id is not None and look.is_held]
+    begun = [new_id for new_id, is_held in zip(new, holding, strict=True) if new_id is not None and is_held]
     # A later look of the same transaction may have ended one of them.
     held = {row.id: row for row in requests.by_ids(c, begun).values() if row.state is State.SEEN}
     return [
@@ -162,7 +166,30 @@ def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestR
     ]
 
 
-def sighted(look: Look) -> Sighted:
+def to_hold(c: Connection, looks: Sequence[Look]) -> list[bool]:
+    """Which rows begin under a lease, if they are new: those that nothing known here speaks against.
+
+    No answer of the gateway waits for them, and their requesters are within their caps; so their admission need not
+    ask. In doubt a row is left to be taken, and judged by a count of its own.
+    """
+    wanted = [look for look in looks if look.may_be_held]
+    if not wanted:
+        return [False] * len(looks)
+    requesters = {str(look.request.header.requester) for look in wanted}
+    open_counts = requests.open_counts_of(c, requesters, str(wanted[0].operator))
+    answered = recordings.find_all(c, [str(look.request.address) for look in wanted])
+    holding = []
+    for look in looks:
+        is_held = look.may_be_held and str(look.request.address) not in answered
+        if is_held:
+            requester = str(look.request.header.requester)
+            open_counts[requester] += 1
+            is_held = open_counts[requester] <= look.most_open
+        holding.append(is_held)
+    return holding
+
+
+def sighted(look: Look, *, is_held: bool) -> Sighted:
     request, header = look.request, look.request.header
     return Sighted(
         operator=str(look.operator),
@@ -182,8 +209,8 @@ def sighted(look: Look) -> Sighted:
         now_ms=look.now_ms,
         seen_by=look.sighting.channel,
         state=look.first,
-        lease_owner=look.holder if look.is_held else None,
-        lease_until_ms=look.now_ms + HELD_MS if look.is_held else None,
+        lease_owner=look.holder if is_held else None,
+        lease_until_ms=look.now_ms + HELD_MS if is_held else None,
     )
 
 

@@ -52,12 +52,14 @@ async def run(
     step: Step,
     handover: Handover,
     *,
+    handed: Step | None = None,
     is_paused: Callable[[], bool] = lambda: False,
 ) -> None:
     """Until the daemon stops: keep up to `concurrency` steps under way; on stopping, wait for those begun.
 
     Rows are taken, or handed over by the loop before, as long as none waits to be taken; where both come in the same
-    moment, there may be more for as long as these take. While paused, none is begun.
+    moment, there may be more for as long as these take. While paused, none is begun. `handed` is the step for those
+    handed over, where it is another one.
     """
     limit = context.config.daemon.concurrency
     bell = states[0]
@@ -68,12 +70,12 @@ async def run(
     def free() -> int:
         return 0 if context.stopping.is_set() or is_paused() or is_behind else limit - len(under_way)
 
-    def begin(row: RequestRow) -> None:
+    def begin(row: RequestRow, step: Step) -> None:
         task = asyncio.create_task(attempt(context, row, step))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
 
-    handover.open(free, begin)
+    handover.open(free, lambda row: begin(row, handed or step))
     try:
         while not context.stopping.is_set():
             context.pulse(bell)
@@ -81,7 +83,7 @@ async def run(
             rows = await take(context, states, wanted) if wanted > 0 else []
             is_behind = len(rows) >= wanted
             for row in rows:
-                begin(row)
+                begin(row, step)
             if len(under_way) >= limit:
                 await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             elif not rows:

@@ -56,11 +56,15 @@ async def until(is_true: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(world: World, handover: Handover, *, concurrency: int, paused: bool = False) -> AsyncIterator[Steps]:
+async def running(
+    world: World, handover: Handover, *, concurrency: int, handed: worker.Step | None = None, paused: bool = False
+) -> AsyncIterator[Steps]:
     context, steps = world.context, Steps()
     daemon = context.config.daemon.model_copy(update={"concurrency": concurrency})
     context.config = context.config.model_copy(update={"daemon": daemon})
-    task = asyncio.create_task(worker.run(context, (State.SEEN,), steps.step, handover, is_paused=lambda: paused))
+    task = asyncio.create_task(
+        worker.run(context, (State.SEEN,), steps.step, handover, handed=handed, is_paused=lambda: paused)
+    )
     try:
         yield steps
     finally:
@@ -117,6 +121,18 @@ async def test_a_loop_that_is_paused_or_stopping_is_handed_nothing(database: Mem
     assert not handover.begin(row)
 
 
+async def test_what_is_handed_over_may_have_a_step_of_its_own(database: Memory) -> None:
+    world, handover = World(database), Handover()
+    [taken] = await waiting(world, 1_000)
+    handed = Steps()
+    async with running(world, handover, concurrency=2, handed=handed.step) as steps:
+        await steps.reaches(1)
+        await until(lambda: handover.begin(taken))
+        await handed.reaches(1)
+        handed.end_all()
+    assert len(steps.begun) == len(handed.begun) == 1
+
+
 async def test_a_new_row_is_held_for_its_admission_where_that_has_a_place(database: Memory) -> None:
     world = World(database)
     begun: list[RequestRow] = []
@@ -135,9 +151,9 @@ async def test_what_must_be_fetched_or_bought_is_not_held_for_its_admission(data
     request = request_of(row)
     for given, is_held in ((Inline(b"text"), True), (Uri("https://a.example/", ZERO_HASH), False)):
         asked = replace(request, body=replace(request.body, input=given))
-        look = intake.Look(asked, Sighting(request.address, b"", 1, "scan"), OURS, 0, "somebody")
-        assert look.is_held is is_held
-        assert not replace(look, holder=None).is_held
+        look = intake.Look(asked, Sighting(request.address, b"", 1, "scan"), OURS, 0, "somebody", 1)
+        assert look.may_be_held is is_held
+        assert not replace(look, holder=None).may_be_held
 
 
 async def test_the_lease_of_a_purchase_is_counted_from_its_intent(database: Memory) -> None:
