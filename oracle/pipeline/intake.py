@@ -170,7 +170,8 @@ def to_hold(c: Connection, looks: Sequence[Look]) -> list[bool]:
     """Which rows begin under a lease, if they are new: those that nothing known here speaks against.
 
     No answer of the gateway waits for them, and their requesters are within their caps; so their admission need not
-    ask. In doubt a row is left to be taken, and judged by a count of its own.
+    ask. In doubt a row is left to be taken, and judged by a count of its own. Daemons that write to one PostgreSQL in
+    the same moment do not count each other's rows: a cap may be passed by a burst, a budget never is.
     """
     wanted = [look for look in looks if look.may_be_held]
     if not wanted:

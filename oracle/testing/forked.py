@@ -1,6 +1,7 @@
 """Daemons forked from a process that has imported everything already: each starts in a tenth of a second.
 
-It is the fork server of `multiprocessing`, which has no threads and no event loop of ours to inherit.
+It is the fork server of `multiprocessing`, which has no threads and no event loop of ours to inherit. A daemon lives no
+longer than the process that has launched it, however that ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -86,4 +89,13 @@ def _child(life: Life, log: Path, runtime_directory: Path) -> None:
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     os.environ["XDG_RUNTIME_DIR"] = str(runtime_directory)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     live(life)
+
+
+def _end_with_parent() -> None:
+    """A test run that is killed ends no child of its own, and the fork server goes on for as long as it has one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
