@@ -2,7 +2,7 @@
 
     python -m oracle.testing.crashing --config oracle.toml --list
     python -m oracle.testing.crashing --config oracle.toml --crash-at "after provider.submit nosana submit.call"
-    python -m oracle.testing.crashing --config oracle.toml --crash-at "before store.write submit.buy intend:3"
+    python -m oracle.testing.crashing --config oracle.toml --crash-at "before store.write submit.intend intend_all:3"
 
 `--list` runs the daemon until SIGTERM and then prints every point that its life has reached, with how often. The number
 after the colon says at which time the point kills; without one it is the first.

@@ -1,7 +1,7 @@
 """Daemons forked from a process that has imported everything already: each starts in a tenth of a second.
 
 It is the fork server of `multiprocessing`, which has no threads and no event loop of ours to inherit. A daemon lives no
-longer than the process that has launched it, however that ends.
+longer than the process that has launched it, however that ends, unless it is stopped (SIGSTOP) then.
 """
 
 from __future__ import annotations

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
-from settlement_world import ADDRESSES, Memory, World
+from settlement_world import ADDRESSES, OURS, Memory, World
 from solders.pubkey import Pubkey
 from sqlalchemy import Connection
 
 from oracle.chain.program import layout
+from oracle.chain.program.layout import decode_request
 from oracle.chain.sightings import Sighting, Vanished
 from oracle.core.lifecycle import State
 from oracle.core.request import RequestKey, Status
@@ -67,6 +68,21 @@ async def test_a_row_is_held_only_where_its_requester_is_within_its_cap(database
     world.context.config = world.context.config.model_copy(update={"policy": policy})
     assert await held(world, 0) == [True]
     assert await held(world, 1, 2) == [True, False]
+
+
+async def test_those_of_one_transaction_are_counted_together(database: Memory) -> None:
+    world = World(database)
+    for n in range(3):
+        world.submit(n)
+    world.advance(40)
+    read = await world.rpc.get_multiple_accounts(ADDRESSES[:3])
+    looks = [
+        intake.Look(decode_request(key, account.data), Sighting(key, account.data, read.slot, "push"), OURS, 0, "me", 2)
+        for key, account in zip(ADDRESSES, read.value, strict=False)
+        if account is not None
+    ]
+    holding = await world.store.read(lambda c: intake.to_hold(c, looks))
+    assert holding == [True, True, False]
 
 
 async def test_a_row_is_not_held_where_an_answer_of_the_gateway_waits_for_it(database: Memory) -> None:
