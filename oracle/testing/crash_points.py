@@ -123,19 +123,26 @@ def _watching(points: Points, method: Callable[..., Awaitable[T]], name_of: Call
 
 
 class _WatchedProvider:
+    """The provider's methods are attributes of this object itself: which protocols it implements is asked of those that
+    it has, and from Python 3.12 on not of those that `__getattr__` would find."""
+
     def __init__(self, points: Points, provider: Compute) -> None:
-        self._points, self._provider = points, provider
+        self._provider = provider
+        for name in dir(provider):
+            if not name.startswith("_") and callable(value := getattr(provider, name)):
+                setattr(self, name, _bought(points, provider, name) if name in _BOUGHT else value)
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._provider, name)
-        if name not in _BOUGHT:
-            return value
-        points, provider = self._points, self._provider
+        return getattr(self._provider, name)
 
-        async def call(*args: Any) -> Any:
-            return await points.around(f"provider.{name} {provider.name} {_site()}", value(*args))
 
-        return call
+def _bought(points: Points, provider: Compute, name: str) -> Any:
+    method = getattr(provider, name)
+
+    async def call(*args: Any) -> Any:
+        return await points.around(f"provider.{name} {provider.name} {_site()}", method(*args))
+
+    return call
 
 
 class _WatchedSigner:

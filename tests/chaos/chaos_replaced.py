@@ -26,8 +26,6 @@ def impatient(**terms: Any) -> Any:
     return Patience(**terms, tend=0.3, settle=1.0, poll=0.05)
 
 
-_FRESH = {"fresh_seconds": 0.1, "clock": time.monotonic, "now": time.time}
-
 REPLACED: tuple[tuple[str, Any], ...] = (
     ("oracle.chain.program.selfcheck.check", checked_already),
     ("oracle.pipeline.inputs.fetch", fetch_here),
