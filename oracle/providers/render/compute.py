@@ -53,6 +53,8 @@ _KEPT: Final = 1000
 _HOUR: Final = Decimal(3600)
 _SWEEP_SECONDS: Final = 300.0
 _END_TRIES: Final = 10
+_CLOSING_SECONDS: Final = 5.0
+"""So long `close` waits for containers to be ended. What is not ended by then is ended by the next daemon."""
 
 
 class RenderCompute:
@@ -178,7 +180,7 @@ class RenderCompute:
             asking.cancel()
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
         if self._ending:
-            await asyncio.wait(self._ending, timeout=self._look_seconds)
+            await asyncio.wait(self._ending, timeout=_CLOSING_SECONDS)
         for ending in list(self._ending):
             ending.cancel()
         await asyncio.gather(*self._ending, return_exceptions=True)
