@@ -130,15 +130,13 @@ class _WatchedProvider:
         self._provider = provider
         for name in dir(provider):
             if not name.startswith("_") and callable(value := getattr(provider, name)):
-                setattr(self, name, _bought(points, provider, name) if name in _BOUGHT else value)
+                setattr(self, name, _bought(points, provider, name, value) if name in _BOUGHT else value)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._provider, name)
 
 
-def _bought(points: Points, provider: Compute, name: str) -> Any:
-    method = getattr(provider, name)
-
+def _bought(points: Points, provider: Compute, name: str, method: Callable[..., Awaitable[Any]]) -> Any:
     async def call(*args: Any) -> Any:
         return await points.around(f"provider.{name} {provider.name} {_site()}", method(*args))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+import kept_answers
 import pytest
 from settlement_world import ADDRESSES, OURS, Memory, World
 from solders.pubkey import Pubkey
-from sqlalchemy import Connection
 
 from oracle.chain.program import layout
 from oracle.chain.program.layout import decode_request
@@ -16,9 +16,7 @@ from oracle.chain.sightings import Sighting, Vanished
 from oracle.core.lifecycle import State
 from oracle.core.request import RequestKey, Status
 from oracle.pipeline import intake
-from oracle.store import calls, recordings
 from oracle.store.rows import RequestRow
-from oracle.store.schema import CallKind
 
 
 @pytest.mark.parametrize(("slots_later", "state"), [(-1, State.SEEN), (1, State.CANCELLED)], ids=["older", "newer"])
@@ -87,7 +85,7 @@ async def test_those_of_one_transaction_are_counted_together(database: Memory) -
 
 async def test_a_row_is_not_held_where_an_answer_of_the_gateway_waits_for_it(database: Memory) -> None:
     world = World(database)
-    await world.store.write(lambda c: keep_answer(c, str(ADDRESSES[1])))
+    await world.store.write(lambda c: kept_answers.put(c, str(ADDRESSES[1])))
     assert await held(world, 0, 1) == [True, False]
 
 
@@ -102,42 +100,6 @@ async def held(world: World, *numbers: int) -> list[bool]:
     rows = [await world.row(n) for n in numbers]
     assert [row for row in rows if row.lease_owner is not None] == handed
     return [row in handed for row in rows]
-
-
-def keep_answer(c: Connection, address: str) -> None:
-    calls.begin(
-        c,
-        "call-1",
-        key="alice",
-        kind=CallKind.CHAT,
-        model="llama",
-        input_tokens=1,
-        output_tokens=1,
-        owner="gateway",
-        owned_until_ms=60_000,
-        now_ms=0,
-    )
-    recordings.put(
-        c,
-        address,
-        call_id="call-1",
-        queue="queue",
-        requester="gateway",
-        nonce=1,
-        body=b"body",
-        input_sha256=None,
-        fee_lamports=10_000,
-        ttl_slots=500,
-        output=b"42",
-        media_type="text/plain",
-        finish_reason="stop",
-        model_run="llama",
-        provider="p",
-        provider_job_id="job-1",
-        submitted_at=1,
-        completed_at=2,
-        now_ms=0,
-    )
 
 
 async def seen(world: World) -> RequestRow:

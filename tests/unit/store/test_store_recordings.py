@@ -4,53 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import kept_answers
 import pytest
 from sqlalchemy import Connection
-from store_world import MINUTE, NOW, OWNER, see
+from store_world import MINUTE, NOW, see
 
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
-from oracle.store import calls, recordings, requests, results, settlements
+from oracle.store import recordings, requests, results, settlements
 from oracle.store.changes import Signing
 from oracle.store.engine import Store
 from oracle.store.errors import LEASE_LOST, REFUSED_BY_SCHEMA
 from oracle.store.rows import RecordingRow
-from oracle.store.schema import CallKind, RecordingState
+from oracle.store.schema import RecordingState
 
 
 def put(conn: Connection, address: str = "address-1", call_id: str = "call-1", **changes: Any) -> bool:
-    calls.begin(
-        conn,
-        call_id,
-        key="alice",
-        kind=CallKind.CHAT,
-        model="llama",
-        input_tokens=1,
-        output_tokens=1,
-        owner=OWNER,
-        owned_until_ms=NOW + MINUTE,
-        now_ms=NOW,
-    )
-    values: dict[str, Any] = {
-        "call_id": call_id,
-        "queue": "queue-1",
-        "requester": "gateway",
-        "nonce": 2**63 - 1,
-        "body": b"body",
-        "input_sha256": None,
-        "fee_lamports": 10_000,
-        "ttl_slots": 500,
-        "output": b"42",
-        "media_type": "text/plain",
-        "finish_reason": "stop",
-        "model_run": "llama",
-        "provider": "p",
-        "provider_job_id": "job-1",
-        "submitted_at": 1,
-        "completed_at": 2,
-        "now_ms": NOW,
-    }
-    return recordings.put(conn, address, **(values | changes))
+    return kept_answers.put(conn, address, call_id, now_ms=NOW, **changes)
 
 
 def sign(conn: Connection, row: RecordingRow, signature: str) -> RecordingRow:
