@@ -21,10 +21,11 @@ from oracle.store.rows import RequestRow
 from oracle.store.schema import LIVE_ATTEMPT, AttemptState, LedgerKind, ledger
 from oracle.store.schema import attempts as t
 from oracle.store.schema import requests as request_table
-from oracle.store.sql import insert_all_new, is_among, is_one_of, update_each
+from oracle.store.sql import fetch, fetch_one, insert_all_new, is_among, is_one_of, update_each
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
+_OF: Final = select(t).where(t.c.request_id == bindparam("of_request")).order_by(t.c.id)
 _STATES: Final = select(t.c.id, t.c.state).where(is_among(t.c.id, "wanted_ids"))
 _LIVE: Final = (
     select(t).where(is_among(t.c.request_id, "wanted_ids"), is_one_of(t.c.state, LIVE_ATTEMPT)).order_by(t.c.lane)
@@ -146,7 +147,7 @@ def started_all(conn: Connection, jobs: Sequence[Started]) -> list[AttemptState]
     ]
     ids = [job.attempt_id for job in jobs]
     _write_all(conn, _STARTED, values)
-    states = {row.id: row.state for row in conn.execute(_STATES, {"wanted_ids": ids})}
+    states = dict(fetch(conn, _STATES, {"wanted_ids": ids}))
     return [states[attempt_id] for attempt_id in ids]
 
 
@@ -202,7 +203,7 @@ def postpone(conn: Connection, attempt_id: int, wake_at_ms: int) -> None:
 
 
 def get(conn: Connection, attempt_id: int) -> AttemptRow:
-    row = conn.execute(_BY_ID, {"wanted_id": attempt_id}).one_or_none()
+    row = fetch_one(conn, _BY_ID, {"wanted_id": attempt_id})
     if row is None:
         raise ROW_MISSING(f"attempt {attempt_id}")
     return AttemptRow(*row)
@@ -210,20 +211,19 @@ def get(conn: Connection, attempt_id: int) -> AttemptRow:
 
 def of(conn: Connection, request_id: int) -> list[AttemptRow]:
     """Every attempt of a request, oldest first."""
-    return [AttemptRow(*row) for row in conn.execute(select(t).where(t.c.request_id == request_id).order_by(t.c.id))]
+    return [AttemptRow(*row) for row in fetch(conn, _OF, {"of_request": request_id})]
 
 
 def live(conn: Connection, request_id: int) -> list[AttemptRow]:
     """The attempts of a request that may cost or yield something yet, by lane."""
-    query = select(t).where(t.c.request_id == request_id, is_one_of(t.c.state, LIVE_ATTEMPT)).order_by(t.c.lane)
-    return [AttemptRow(*row) for row in conn.execute(query)]
+    return live_of_all(conn, [request_id]).get(request_id, [])
 
 
 def live_of_all(conn: Connection, request_ids: Collection[int]) -> dict[int, list[AttemptRow]]:
     """The live attempts of each of the requests that has one, by lane."""
     found: dict[int, list[AttemptRow]] = {}
-    for row in conn.execute(_LIVE, {"wanted_ids": list(request_ids)}):
-        found.setdefault(row.request_id, []).append(AttemptRow(*row))
+    for row in map(AttemptRow._make, fetch(conn, _LIVE, {"wanted_ids": request_ids})):
+        found.setdefault(row.request_id, []).append(row)
     return found
 
 

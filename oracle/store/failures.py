@@ -34,6 +34,7 @@ _SQLITE: Final[dict[int, ErrorCode]] = {
     sqlite3.SQLITE_READONLY: CANNOT_OPEN,
     sqlite3.SQLITE_PERM: CANNOT_OPEN,
     sqlite3.SQLITE_TOOBIG: VALUE_REFUSED,
+    sqlite3.SQLITE_CONSTRAINT: REFUSED_BY_SCHEMA,
 }
 
 # By SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from oracle.store import spending
 from oracle.store.rows import LedgerRow as LedgerRow
 from oracle.store.schema import LedgerKind, ledger, settlements, signature_members
-from oracle.store.sql import append
+from oracle.store.sql import append, fetch_one, update_each
+
+_BY_ID: Final = select(ledger).where(ledger.c.id == bindparam("wanted_id")).with_for_update()
+_JOB_OF: Final = (
+    select(ledger)
+    .where(ledger.c.attempt_id == bindparam("of_attempt"), ledger.c.kind == LedgerKind.JOB)
+    .with_for_update()
+)
+_CORRECTED: Final = update(ledger).where(ledger.c.id == bindparam("wanted_id"))
 
 
 def book(
@@ -51,16 +60,15 @@ def correct(
     conn: Connection, cost_lamports: int, *, attempt_id: int | None = None, ledger_id: int | None = None
 ) -> None:
     """A job has cost something else than its quote, which stands in the ledger: there, and in the day's budgets."""
-    wanted = (
-        ledger.c.id == ledger_id
+    found = (
+        fetch_one(conn, _BY_ID, {"wanted_id": ledger_id})
         if attempt_id is None
-        else (ledger.c.attempt_id == attempt_id) & (ledger.c.kind == LedgerKind.JOB)
+        else fetch_one(conn, _JOB_OF, {"of_attempt": attempt_id})
     )
-    columns = (ledger.c.id, ledger.c.lamports, ledger.c.at_ms, ledger.c.provider, ledger.c.requester)
-    entry = conn.execute(select(*columns).where(wanted).with_for_update()).one_or_none()
+    entry = None if found is None else LedgerRow(*found)
     if entry is None or entry.lamports == -cost_lamports:
         return
-    conn.execute(update(ledger).where(ledger.c.id == entry.id).values(lamports=-cost_lamports))
+    update_each(conn, _CORRECTED, [{"wanted_id": entry.id, "lamports": -cost_lamports}])
     more = cost_lamports + entry.lamports
     spending.correct(conn, entry.at_ms, more, provider=entry.provider, requester=entry.requester)
 

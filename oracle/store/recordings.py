@@ -22,7 +22,7 @@ from oracle.store.schema import inputs as i
 from oracle.store.schema import recordings as t
 from oracle.store.schema import requests as r
 from oracle.store.schema import signatures as s
-from oracle.store.sql import insert_new, is_among
+from oracle.store.sql import fetch, fetch_one, insert_new, is_among
 
 DONE = (RecordingState.ENDED, RecordingState.FAILED)
 
@@ -82,13 +82,13 @@ def put(
 
 
 def find(conn: Connection, address: str) -> RecordingRow | None:
-    row = conn.execute(_BY_ADDRESS, {"wanted_address": address}).one_or_none()
+    row = fetch_one(conn, _BY_ADDRESS, {"wanted_address": address})
     return None if row is None else RecordingRow(*row)
 
 
 def find_all(conn: Connection, addresses: Collection[str]) -> dict[str, RecordingRow]:
     """Those of the addresses that an answer is kept under."""
-    return {row.address: RecordingRow(*row) for row in conn.execute(_BY_ADDRESSES, {"wanted": list(addresses)})}
+    return {row.address: row for row in map(RecordingRow._make, fetch(conn, _BY_ADDRESSES, {"wanted": addresses}))}
 
 
 def has(conn: Connection, address: str) -> bool:

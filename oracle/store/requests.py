@@ -23,7 +23,7 @@ from oracle.store.errors import LEASE_LOST, ROW_MISSING
 from oracle.store.rows import KnownRow as KnownRow
 from oracle.store.rows import RequestRow as RequestRow
 from oracle.store.schema import requests as t
-from oracle.store.sql import insert_all_new, is_among, is_one_of, update_each
+from oracle.store.sql import fetch, fetch_one, insert_all_new, is_among, is_one_of, update_each
 
 # Named one by one, for an index finds what is in a list and not what is absent from one.
 OPEN: Final = frozenset(State) - ENDED
@@ -41,10 +41,16 @@ _BY_KEY: Final = select(t).where(
     t.c.operator == bindparam("wanted_operator"),
 )
 _BY_IDS: Final = select(t).where(is_among(t.c.id, "wanted_ids"))
+_LATEST: Final = select(t).where(t.c.address == bindparam("wanted_address")).order_by(t.c.created_slot.desc()).limit(1)
+_NEWEST_LIVES: Final = (
+    select(t.c.address, func.max(t.c.created_slot))
+    .where(is_among(t.c.address, "wanted_addresses"), t.c.closed.is_(False))
+    .group_by(t.c.address)
+)
 _BY_ADDRESSES: Final = select(t).where(is_among(t.c.address, "wanted_addresses"), t.c.operator == bindparam("of"))
 _STATES_LOCKED: Final = select(t.c.id, t.c.state).where(is_among(t.c.id, "wanted_ids")).with_for_update()
 _OPEN_COUNTS: Final = (
-    select(t.c.requester, func.count().label("n"))
+    select(t.c.requester, func.count())
     .where(is_among(t.c.requester, "wanted_requesters"), t.c.operator == bindparam("of"), is_one_of(t.c.state, OPEN))
     .group_by(t.c.requester)
 )
@@ -172,7 +178,7 @@ def take(
         "until_ms": now_ms + lease_ms,
         "most": limit,
     }
-    taken = [RequestRow(*row) for row in conn.execute(_take(frozenset(states), in_turn), values)]
+    taken = [RequestRow(*row) for row in fetch(conn, _take(frozenset(states), in_turn), values)]
     return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
 
 
@@ -334,7 +340,7 @@ def force_all(conn: Connection, facts: Sequence[Fact]) -> list[bool]:
     """`force` for many facts, in their order; whether each was news to its row. Raises as it does."""
     # Locked as they are read: another daemon may be writing the same facts.
     wanted = {"wanted_ids": [fact.request_id for fact in facts]}
-    states = {row.id: row.state for row in conn.execute(_STATES_LOCKED, wanted)} if facts else {}
+    states = dict(fetch(conn, _STATES_LOCKED, wanted)) if facts else {}
     news, values = [], []
     for fact in facts:
         old = states.get(fact.request_id)
@@ -395,36 +401,34 @@ def count_attempts(conn: Connection, rows: Sequence[RequestRow]) -> None:
 
 
 def get(conn: Connection, address: str, created_slot: int, operator: str) -> RequestRow | None:
-    return _one(conn, _BY_KEY, wanted_address=address, wanted_slot=created_slot, wanted_operator=operator)
+    wanted = {"wanted_address": address, "wanted_slot": created_slot, "wanted_operator": operator}
+    return _one(conn, _BY_KEY, wanted)
 
 
 def of_addresses(conn: Connection, addresses: Collection[str], operator: str) -> dict[tuple[str, int], RequestRow]:
     """Every request of these addresses that an operator knows, by address and created slot."""
-    found = conn.execute(_BY_ADDRESSES, {"wanted_addresses": list(addresses), "of": operator})
-    return {(row.address, row.created_slot): RequestRow(*row) for row in found}
+    found = fetch(conn, _BY_ADDRESSES, {"wanted_addresses": addresses, "of": operator})
+    return {(row.address, row.created_slot): row for row in map(RequestRow._make, found)}
 
 
 def latest(conn: Connection, address: str) -> RequestRow | None:
     """The newest request of an address, which may have been used before."""
-    return _one(conn, select(t).where(t.c.address == address).order_by(t.c.created_slot.desc()).limit(1))
+    return _one(conn, _LATEST, {"wanted_address": address})
 
 
 def by_id(conn: Connection, request_id: int) -> RequestRow | None:
-    return _one(conn, _BY_ID, wanted_id=request_id)
+    return _one(conn, _BY_ID, {"wanted_id": request_id})
 
 
 def by_ids(conn: Connection, request_ids: Collection[int]) -> dict[int, RequestRow]:
     """Those that exist, by id."""
-    found = conn.execute(_BY_IDS, {"wanted_ids": list(request_ids)}) if request_ids else ()
-    return {row.id: RequestRow(*row) for row in found}
+    found = fetch(conn, _BY_IDS, {"wanted_ids": request_ids}) if request_ids else ()
+    return {row.id: row for row in map(RequestRow._make, found)}
 
 
 def newest_lives(conn: Connection, rows: Collection[RequestRow]) -> dict[str, int]:
     """The newest slot of creation of what may live at each row's address, made anew after a close or a fork."""
-    query = select(t.c.address, func.max(t.c.created_slot).label("slot")).where(
-        t.c.address.in_({row.address for row in rows}), t.c.closed.is_(False)
-    )
-    return {row.address: row.slot for row in conn.execute(query.group_by(t.c.address))}
+    return dict(fetch(conn, _NEWEST_LIVES, {"wanted_addresses": {row.address for row in rows}}))
 
 
 def listing(
@@ -487,15 +491,15 @@ def counts(conn: Connection) -> dict[State, int]:
 
 def open_counts_of(conn: Connection, requesters: Collection[str], operator: str) -> dict[str, int]:
     """How many requests of each requester have not ended, as an operator knows them."""
-    counted = conn.execute(_OPEN_COUNTS, {"wanted_requesters": list(requesters), "of": operator})
-    found = {row.requester: row.n for row in counted}
+    found = dict(fetch(conn, _OPEN_COUNTS, {"wanted_requesters": requesters, "of": operator}))
     return {requester: found.get(requester, 0) for requester in requesters}
 
 
 def next_wake_ms(conn: Connection, states: Collection[State], operator: str, owner: str = "") -> int | None:
     """When `owner` can take the next row of these states, in the past where it can now; None where there is none."""
     values = {"of": operator, "keeper": _keeper(owner)}
-    wake_ms: int | None = conn.execute(_next_wake(frozenset(states)), values).scalar_one()
+    wake_ms: int | None
+    ((wake_ms,),) = fetch(conn, _next_wake(frozenset(states)), values)
     return wake_ms
 
 
@@ -511,8 +515,8 @@ def _next_wake(states: frozenset[State]) -> Select[Any]:
     return select(func.min(free_at)).where(is_one_of(t.c.state, states), t.c.operator == bindparam("of"))
 
 
-def _one(conn: Connection, query: Select[Any], **wanted: Any) -> RequestRow | None:
-    row = conn.execute(query, wanted).one_or_none()
+def _one(conn: Connection, query: Select[Any], wanted: Mapping[str, Any]) -> RequestRow | None:
+    row = fetch_one(conn, query, wanted)
     return None if row is None else RequestRow(*row)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     Select,
+    Text,
     bindparam,
     case,
     exists,
@@ -35,7 +36,7 @@ from oracle.store.schema import LIVE_SETTLEMENT, SettlementKind, SettlementState
 from oracle.store.schema import settlements as t
 from oracle.store.schema import signature_members as m
 from oracle.store.schema import signatures as s
-from oracle.store.sql import insert_all_new, is_among, is_one_of, update_each
+from oracle.store.sql import fetch, fetch_one, insert_all_new, is_among, is_one_of, update_each
 
 OPEN_SIGNATURE: Final = (SignatureState.SIGNED, SignatureState.SENT, SignatureState.CONFIRMED)
 
@@ -44,7 +45,7 @@ _SETTLING: Final = (SettlementKind.RECORD, SettlementKind.REJECT)
 
 # Built once: to build a statement takes SQLAlchemy several times as long as SQLite takes to run it.
 _BY_ID: Final = select(t).where(t.c.id == bindparam("wanted_id"))
-_EFFECTS: Final = select(t.c.id, t.c.kind, t.c.request_id, t.c.attempt_id).where(is_among(t.c.id, "wanted_ids"))
+_EFFECTS: Final = select(t.c.kind, t.c.request_id, t.c.attempt_id).where(is_among(t.c.id, "wanted_ids"))
 _LIVE_OF_REQUEST: Final = select(t).where(
     is_one_of(t.c.state, LIVE_SETTLEMENT), t.c.request_id == bindparam("wanted_id"), t.c.kind != SettlementKind.PURCHASE
 )
@@ -54,6 +55,18 @@ _LIVE_OF_REQUESTS: Final = select(t.c.request_id).where(
 _LIVE_PURCHASE: Final = select(t).where(
     is_one_of(t.c.state, LIVE_SETTLEMENT), t.c.attempt_id == bindparam("wanted_id"), t.c.kind == SettlementKind.PURCHASE
 )
+_UNDER_WAY: Final = (
+    select(t.c.id)
+    .where(
+        is_one_of(t.c.state, (*LIVE_SETTLEMENT, SettlementState.LANDED)),
+        t.c.request_id == bindparam("wanted_id"),
+        t.c.kind != SettlementKind.PURCHASE,
+    )
+    .limit(1)
+)
+_NEXT_WAKE: Final = select(
+    func.min(case((t.c.lease_until_ms > t.c.wake_at_ms, t.c.lease_until_ms), else_=t.c.wake_at_ms))
+).where(t.c.state == SettlementState.PENDING)
 _MEMBERS: Final = (
     select(t)
     .join(m, m.c.settlement_id == t.c.id)
@@ -67,6 +80,17 @@ _MEMBERS_OF_ALL: Final = (
     .order_by(m.c.signature_id, m.c.position)
 )
 _SIGNATURE_BY_ID: Final = select(s).where(s.c.id == bindparam("wanted_id"))
+_SIGNATURES_OF: Final = (
+    select(s).join(m, m.c.signature_id == s.c.id).where(m.c.settlement_id == bindparam("wanted_id")).order_by(s.c.id)
+)
+_OPEN: Final = (
+    select(s)
+    .where(
+        is_one_of(s.c.state, OPEN_SIGNATURE),
+        exists().where(m.c.signature_id == s.c.id, m.c.settlement_id == t.c.id, t.c.operator == bindparam("of")),
+    )
+    .order_by(s.c.id)
+)
 _STATES_LOCKED: Final = (
     select(s.c.id, s.c.state).where(is_among(s.c.id, "wanted_ids")).order_by(s.c.id).with_for_update()
 )
@@ -102,6 +126,23 @@ _DECIDED: Final = (
         or_(t.c.state != SettlementState.FINALIZED, _NEW == SettlementState.FINALIZED),
     )
     .values(state=_NEW, lease_owner=None, lease_until_ms=None, fence=t.c.fence + 1)
+)
+_RELEASED: Final = (
+    update(t)
+    .where(
+        t.c.id == bindparam("held_id"),
+        t.c.fence == bindparam("held_fence"),
+        t.c.state == bindparam("held_state"),
+        is_one_of(t.c.state, LIVE_SETTLEMENT),
+    )
+    .values(
+        state=SettlementState.PENDING,
+        error_code=func.coalesce(bindparam("code", type_=Text), t.c.error_code),
+        error_detail=func.coalesce(bindparam("detail", type_=Text), t.c.error_detail),
+        lease_owner=None,
+        lease_until_ms=None,
+    )
+    .returning(t)
 )
 _REOPENED: Final = (
     update(t)
@@ -167,7 +208,7 @@ def take_pending(
     values: dict[str, Any] = {"owner": owner, "at_ms": now_ms, "until_ms": now_ms + lease_ms, "most": limit}
     if operator is not None:
         values["of_operator"] = operator
-    taken = [SettlementRow(*row) for row in conn.execute(_take_pending(operator is not None), values)]
+    taken = [SettlementRow(*row) for row in fetch(conn, _take_pending(operator is not None), values)]
     return sorted(taken, key=lambda row: (row.deadline_slot, row.id))
 
 
@@ -325,32 +366,23 @@ def release(
 
     Raises ORC-STORE-016 where it is not as `settlement` says any more.
     """
-    written = conn.execute(
-        update(t)
-        .where(
-            t.c.id == settlement.id,
-            t.c.fence == settlement.fence,
-            t.c.state == settlement.state,
-            is_one_of(t.c.state, LIVE_SETTLEMENT),
-        )
-        .values(
-            state=SettlementState.PENDING,
-            wake_at_ms=wake_at_ms,
-            args=dict(settlement.args if args is None else args),
-            error_code=func.coalesce(code, t.c.error_code),
-            error_detail=func.coalesce(detail, t.c.error_detail),
-            lease_owner=None,
-            lease_until_ms=None,
-        )
-        .returning(t)
-    ).one_or_none()
+    values = {
+        "held_id": settlement.id,
+        "held_fence": settlement.fence,
+        "held_state": settlement.state,
+        "wake_at_ms": wake_at_ms,
+        "args": dict(settlement.args if args is None else args),
+        "code": code,
+        "detail": detail,
+    }
+    written = fetch_one(conn, _RELEASED, values)
     if written is None:
         raise LEASE_LOST(f"settlement {settlement.id}, fence {settlement.fence}")
     return SettlementRow(*written)
 
 
 def get(conn: Connection, settlement_id: int) -> SettlementRow:
-    row = conn.execute(_BY_ID, {"wanted_id": settlement_id}).one_or_none()
+    row = fetch_one(conn, _BY_ID, {"wanted_id": settlement_id})
     if row is None:
         raise ROW_MISSING(f"settlement {settlement_id}")
     return SettlementRow(*row)
@@ -369,17 +401,12 @@ def live_of(conn: Connection, request_id: int) -> SettlementRow | None:
 
 def live_of_all(conn: Connection, request_ids: Collection[int]) -> set[int]:
     """Those of the requests that have a pending or sent intent; purchases do not count."""
-    return set(conn.execute(_LIVE_OF_REQUESTS, {"wanted_ids": list(request_ids)}).scalars())
+    return {request_id for (request_id,) in fetch(conn, _LIVE_OF_REQUESTS, {"wanted_ids": request_ids})}
 
 
 def is_under_way(conn: Connection, request_id: int) -> bool:
     """Whether an intent of a request is live, or has landed and may still be undone; purchases do not count."""
-    query = select(t.c.id).where(
-        t.c.request_id == request_id,
-        t.c.state.in_((*LIVE_SETTLEMENT, SettlementState.LANDED)),
-        t.c.kind != SettlementKind.PURCHASE,
-    )
-    return conn.execute(query.limit(1)).first() is not None
+    return fetch_one(conn, _UNDER_WAY, {"wanted_id": request_id}) is not None
 
 
 def live_purchase(conn: Connection, attempt_id: int) -> SettlementRow | None:
@@ -388,7 +415,7 @@ def live_purchase(conn: Connection, attempt_id: int) -> SettlementRow | None:
 
 
 def signature_by_id(conn: Connection, signature_id: int) -> SignatureRow:
-    row = conn.execute(_SIGNATURE_BY_ID, {"wanted_id": signature_id}).one_or_none()
+    row = fetch_one(conn, _SIGNATURE_BY_ID, {"wanted_id": signature_id})
     if row is None:
         raise ROW_MISSING(f"signature {signature_id}")
     return SignatureRow(*row)
@@ -397,7 +424,7 @@ def signature_by_id(conn: Connection, signature_id: int) -> SignatureRow:
 def hold_signatures(conn: Connection, signature_ids: Collection[int]) -> dict[int, SignatureState]:
     """The states of signatures that no other daemon judges until this transaction ends: whoever is second sees the
     judgement. Raises ORC-STORE-020 where one is not there."""
-    states = {row.id: row.state for row in conn.execute(_STATES_LOCKED, {"wanted_ids": list(signature_ids)})}
+    states = dict(fetch(conn, _STATES_LOCKED, {"wanted_ids": signature_ids}))
     if missing := set(signature_ids) - states.keys():
         raise ROW_MISSING(f"signature {', '.join(map(str, sorted(missing)))}")
     return states
@@ -405,34 +432,32 @@ def hold_signatures(conn: Connection, signature_ids: Collection[int]) -> dict[in
 
 def open_signatures(conn: Connection, operator: str) -> list[SignatureRow]:
     """Signatures of an operator key whose fate is not final, oldest first."""
-    of_operator = exists().where(m.c.signature_id == s.c.id, m.c.settlement_id == t.c.id, t.c.operator == operator)
-    query = select(s).where(is_one_of(s.c.state, OPEN_SIGNATURE), of_operator).order_by(s.c.id)
-    return [SignatureRow(*row) for row in conn.execute(query)]
+    return [SignatureRow(*row) for row in fetch(conn, _OPEN, {"of": operator})]
 
 
 def members(conn: Connection, signature_id: int) -> list[SettlementRow]:
     """The intents of one transaction, in the order of its instructions."""
-    return [SettlementRow(*row) for row in conn.execute(_MEMBERS, {"wanted_id": signature_id})]
+    return [SettlementRow(*row) for row in fetch(conn, _MEMBERS, {"wanted_id": signature_id})]
 
 
 def members_of_all(conn: Connection, signature_ids: Collection[int]) -> dict[int, list[SettlementRow]]:
     """`members` of many transactions."""
     found: dict[int, list[SettlementRow]] = {signature_id: [] for signature_id in signature_ids}
-    for signature_id, *row in conn.execute(_MEMBERS_OF_ALL, {"wanted_ids": list(signature_ids)}):
+    for signature_id, *row in fetch(conn, _MEMBERS_OF_ALL, {"wanted_ids": signature_ids}):
         found[signature_id].append(SettlementRow(*row))
     return found
 
 
 def signatures_of(conn: Connection, settlement_id: int) -> list[SignatureRow]:
     """Every signature that was made for an intent, oldest first."""
-    query = select(s).join(m, m.c.signature_id == s.c.id).where(m.c.settlement_id == settlement_id).order_by(s.c.id)
-    return [SignatureRow(*row) for row in conn.execute(query)]
+    return [SignatureRow(*row) for row in fetch(conn, _SIGNATURES_OF, {"wanted_id": settlement_id})]
 
 
 def next_wake_ms(conn: Connection) -> int | None:
     """When the next pending intent can be taken; None where there is none."""
-    free_at = case((t.c.lease_until_ms > t.c.wake_at_ms, t.c.lease_until_ms), else_=t.c.wake_at_ms)
-    return conn.execute(select(func.min(free_at)).where(t.c.state == SettlementState.PENDING)).scalar()
+    wake_ms: int | None
+    ((wake_ms,),) = fetch(conn, _NEXT_WAKE)
+    return wake_ms
 
 
 def _become_sent(conn: Connection, signings: Sequence[Signing]) -> None:
@@ -444,13 +469,12 @@ def _become_sent(conn: Connection, signings: Sequence[Signing]) -> None:
 
 def _assert_earlier_are_dead(conn: Connection, settlement_ids: Sequence[int]) -> None:
     by_kind: dict[SettlementKind, list[int]] = {}
-    for row in conn.execute(_EFFECTS, {"wanted_ids": list(settlement_ids)}):
-        effect = row.attempt_id if row.kind == SettlementKind.PURCHASE else row.request_id
-        by_kind.setdefault(row.kind, []).append(effect)
+    for kind, request_id, attempt_id in fetch(conn, _EFFECTS, {"wanted_ids": settlement_ids}):
+        by_kind.setdefault(kind, []).append(attempt_id if kind == SettlementKind.PURCHASE else request_id)
     for kind, effects in by_kind.items():
-        signature = conn.execute(_alive_for_the_same_effect(kind), {"effects": effects}).scalar()
-        if signature is not None:
-            raise SIGNATURE_OPEN(f"settlement {', '.join(map(str, settlement_ids))}: {signature}")
+        alive = fetch_one(conn, _alive_for_the_same_effect(kind), {"effects": effects})
+        if alive is not None:
+            raise SIGNATURE_OPEN(f"settlement {', '.join(map(str, settlement_ids))}: {alive[0]}")
 
 
 @cache
@@ -472,12 +496,12 @@ def _alive_for_the_same_effect(kind: SettlementKind) -> Select[tuple[str]]:
 
 
 def _live(conn: Connection, query: Select[Any], wanted_id: int) -> SettlementRow | None:
-    row = conn.execute(query, {"wanted_id": wanted_id}).one_or_none()
+    row = fetch_one(conn, query, {"wanted_id": wanted_id})
     return None if row is None else SettlementRow(*row)
 
 
 def _write(conn: Connection, statement: ReturningUpdate[Any], settlement_id: int, **values: Any) -> SettlementRow:
-    row = conn.execute(statement, {"wanted_id": settlement_id} | values).one_or_none()
+    row = fetch_one(conn, statement, {"wanted_id": settlement_id} | values)
     if row is None:
         raise ROW_MISSING(f"settlement {settlement_id} as it was")
     return SettlementRow(*row)

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from oracle.core.budget import DAY_MS, Budget, Scope, day_began_ms, refuse
 from oracle.store.schema import LedgerKind, ledger
 from oracle.store.schema import spending as t
+from oracle.store.sql import fetch_one, update_each
 
 _NO_LIMIT: Final = 2**62
 _KEPT_DAYS: Final = 7
@@ -46,7 +47,7 @@ def book(conn: Connection, budgets: Sequence[Budget], lamports: int, now_ms: int
         refuse(budget, 0, lamports, now_ms)
         limit = _NO_LIMIT if budget.limit_lamports is None else budget.limit_lamports
         values = {"day_ms": day_ms, "scope": budget.scope, "subject": budget.subject, "lamports": lamports}
-        if conn.execute(_raised(conn.dialect.name), values | {"most": limit}).scalar() is None:
+        if fetch_one(conn, _raised(conn.dialect.name), values | {"most": limit}) is None:
             refuse(budget, spent(conn, budget, now_ms), lamports, now_ms)
 
 
@@ -62,15 +63,13 @@ def spent(conn: Connection, budget: Budget, now_ms: int) -> int:
 
 def correct(conn: Connection, at_ms: int, more_lamports: int, *, provider: str | None, requester: str | None) -> None:
     """What was booked at `at_ms` has turned out to cost so much more, or less."""
-    conn.execute(
-        _CORRECTED,
-        {
-            "wanted_day_ms": day_began_ms(at_ms),
-            "wanted_provider": provider,
-            "wanted_requester": requester,
-            "more": more_lamports,
-        },
-    )
+    values = {
+        "wanted_day_ms": day_began_ms(at_ms),
+        "wanted_provider": provider,
+        "wanted_requester": requester,
+        "more": more_lamports,
+    }
+    update_each(conn, _CORRECTED, [values])
 
 
 def recount(conn: Connection, now_ms: int) -> None:
