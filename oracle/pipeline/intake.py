@@ -144,11 +144,11 @@ def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestR
     rows = requests.of_addresses(c, closing, str(looks[0].operator)) if closing else {}
     ended_slots: dict[int, dict[str, int]] = {}
     facts: list[Fact | None] = []
-    for look, new_id in zip(looks, new, strict=True):
+    for look, new_row in zip(looks, new, strict=True):
         header = look.request.header
         row = rows.get((str(look.request.address), header.created_slot))
         fact = None
-        if row is not None and new_id is not None:
+        if row is not None and new_row is not None:
             ended_slots[row.id] = {"ended_slot": header.settled_slot}
         elif row is not None and row.chain_slot <= look.sighting.slot:
             # Else a newer look has shown it open: a fork has undone this end.
@@ -157,12 +157,11 @@ def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestR
     requests.amend_all(c, ended_slots)
     news = iter(requests.force_all(c, [fact for fact in facts if fact is not None]))
     ends = [fact.new if fact is not None and next(news) else None for fact in facts]
-    begun = [new_id for new_id, is_held in zip(new, holding, strict=True) if new_id is not None and is_held]
-    # A later look of the same transaction may have ended one of them.
-    held = {row.id: row for row in requests.by_ids(c, begun).values() if row.state is State.SEEN}
+    # A later look of the same transaction may have ended what an earlier one has begun.
+    ended = {fact.request_id for fact in facts if fact is not None}
     return [
-        (new_id is not None, None if new_id is None else held.get(new_id), end)
-        for new_id, end in zip(new, ends, strict=True)
+        (row is not None, row if is_held and row is not None and row.id not in ended else None, end)
+        for row, is_held, end in zip(new, holding, ends, strict=True)
     ]
 
 

@@ -113,9 +113,13 @@ async def intend(
     key = idempotency_key(row.operator, key_of(row), 0, number)
     attempt = Purchase(row, 0, route.provider, route.model, key, quote.cost_lamports, now_ms, number)
     label = f"{route.provider} {route.model}"
-    # From here on: the lease outlives the call, whatever has been waited for before it.
-    lease = {"lease_until_ms": now_ms + context.lease_ms}
-    move = Move(row, State.RUNNING, now_ms, context.slot(), detail=label, keep_lease=True, columns=lease)
+    # The lease outlives the call, whatever has been waited for before it.
+    columns = {"lease_until_ms": now_ms + context.lease_ms, "attempts_made": number}
+    # What has been admitted just now is only `seen` in the record.
+    through = State.ADMITTED if row.state is State.SEEN else None
+    move = Move(
+        row, State.RUNNING, now_ms, context.slot(), detail=label, keep_lease=True, columns=columns, through=through
+    )
     return await context.store.write_together(intend_all, (context, attempt, move))
 
 
@@ -135,17 +139,10 @@ def intend_all(
             requester=attempt.row.requester,
             request_id=attempt.row.id,
         )
+    moved = requests.move_all(c, [move for _, _, move in bought])
     intended = attempts.intend_all(c, [attempt for _, attempt, _ in bought])
-    moved = requests.move_all(c, from_admitted(c, [move for _, _, move in bought]))
     intents = iter(zip(moved, intended, strict=True))
     return [waiting.get(attempt.row.address) or next(intents) for _, attempt, _ in wanted]
-
-
-def from_admitted(c: Connection, moves: Sequence[Move]) -> list[Move]:
-    """The same moves; of rows that have been admitted just now, and are only `seen` in the record, that goes first."""
-    admissions = [move._replace(new=State.ADMITTED, detail=None) for move in moves if move.row.state is State.SEEN]
-    admitted = {row.id: row for row in requests.move_all(c, admissions)}
-    return [move._replace(row=admitted.get(move.row.id, move.row)) for move in moves]
 
 
 async def purchase(context: Context, running: RequestRow, intended: AttemptRow, task: Task) -> None:

@@ -76,18 +76,21 @@ def intend(
     Raises ORC-STORE-016 where the request is not held, ORC-STORE-017 where the lane has a live attempt, or the number
     or the key was used before: nothing may be bought then.
     """
+    requests.count_attempts(conn, [row])
+    if number is None:
+        number = next_number(conn, row.id, lane)
     purchase = Purchase(row, lane, provider, model, idempotency_key, quoted_lamports, now_ms, number)
     return intend_all(conn, [purchase])[0]
 
 
 def intend_all(conn: Connection, purchases: Sequence[Purchase]) -> list[AttemptRow]:
-    """`intend` for many requests. Raises as it does, where it would for one of them."""
-    requests.count_attempts(conn, [this.row for this in purchases])
+    """`intend` for many requests, which the transaction has found to be held, and whose attempts it has counted.
+    Raises ORC-STORE-017 where `intend` would for one of them."""
     values: list[dict[str, Any]] = [
         {
             "request_id": this.row.id,
             "lane": this.lane,
-            "number": next_number(conn, this.row.id, this.lane) if this.number is None else this.number,
+            "number": this.number,
             "provider": this.provider,
             "model": this.model,
             "idempotency_key": this.idempotency_key,

@@ -54,6 +54,8 @@ class Move(NamedTuple):
     wake_at_ms: int | None = None
     keep_lease: bool = False
     columns: Mapping[str, Any] = _NONE
+    through: State | None = None
+    """A state on the way, of which the journal tells too."""
 
 
 class Postponement(NamedTuple):
@@ -95,7 +97,7 @@ class Purchase(NamedTuple):
     idempotency_key: str
     quoted_lamports: int
     now_ms: int
-    number: int | None = None
+    number: int
 
 
 class Started(NamedTuple):

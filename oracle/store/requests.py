@@ -22,8 +22,9 @@ from oracle.store.changes import Fact, Move, Postponement, Sighted
 from oracle.store.errors import LEASE_LOST, ROW_MISSING
 from oracle.store.rows import KnownRow as KnownRow
 from oracle.store.rows import RequestRow as RequestRow
+from oracle.store.schema import U64
 from oracle.store.schema import requests as t
-from oracle.store.sql import fetch, fetch_one, insert_all_new, is_among, is_one_of, update_each
+from oracle.store.sql import fetch, fetch_one, insert_all_new, is_among, is_one_of, run_each, update_each
 
 # Named one by one, for an index finds what is in a list and not what is absent from one.
 OPEN: Final = frozenset(State) - ENDED
@@ -91,6 +92,13 @@ _SEEN_AGAIN: Final = (
 
 
 _SIGHTED: Final = tuple(name for name in Sighted._fields if name in t.c)
+_SIGHTED_U64: Final = tuple(name for name in _SIGHTED if isinstance(t.c[name].type, U64))
+_FIRST: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("fence", "route_index", "attempts_made", "retries", "unconfirmed_purchases"), 0),
+    **dict.fromkeys(("output_sha256", "job_hash", "completed_at", "reject_reason", "ended_slot")),
+    **dict.fromkeys(("end_finalized", "closed"), False),
+}
+"""What a new row has where nothing is said: as the table's defaults, which a test compares."""
 
 
 def see(conn: Connection, sighted: Sighted) -> bool:
@@ -102,15 +110,15 @@ def see(conn: Connection, sighted: Sighted) -> bool:
     return see_all(conn, [sighted])[0] is not None
 
 
-def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[int | None]:
-    """`see` for many, of which several may be of one request; the ids of those that are new."""
+def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[RequestRow | None]:
+    """`see` for many, of which several may be of one request: the rows of those that are new."""
     rows = [_first_row(sighted) for sighted in sightings]
     ids = insert_all_new(conn, t, rows, t.c.operator, t.c.address, t.c.created_slot)
-    new: list[int | None] = []
+    new: list[RequestRow | None] = []
     again = []
-    for sighted in sightings:
-        request_id = ids.pop((sighted.operator, sighted.address, sighted.created_slot), None)
-        new.append(request_id)
+    for sighted, values in zip(sightings, rows, strict=True):
+        request_id = ids.pop((values["operator"], values["address"], values["created_slot"]), None)
+        new.append(None if request_id is None else RequestRow(id=request_id, **values, **_FIRST))
         if request_id is None:
             again.append(
                 {
@@ -133,13 +141,18 @@ def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[int | None]:
                 code=sighted.code,
                 detail=sighted.detail,
             )
-    if again:
-        conn.execute(_SEEN_AGAIN, again)
-    return new
+    if not again:
+        return new
+    run_each(conn, _SEEN_AGAIN, again)
+    # One of the new may have been seen again in this very call.
+    as_they_are = by_ids(conn, [row.id for row in new if row is not None])
+    return [None if row is None else as_they_are[row.id] for row in new]
 
 
 def _first_row(sighted: Sighted) -> dict[str, Any]:
     values = {field: getattr(sighted, field) for field in _SIGHTED}
+    for name in _SIGHTED_U64:
+        values[name] = U64.kept(values[name])
     return values | {
         "state_since_ms": sighted.now_ms,
         "wake_at_ms": sighted.now_ms,
@@ -238,7 +251,9 @@ def move_all(conn: Connection, moves: Sequence[Move]) -> list[RequestRow]:
     """`move` for many rows. Raises as it does, where it would for one of them."""
     values, moved = [], []
     for this in moves:
-        lifecycle.check(this.row.state, this.new)
+        if this.through is not None:
+            lifecycle.check(this.row.state, this.through)
+        lifecycle.check(this.through or this.row.state, this.new)
         written: dict[str, Any] = {
             "state": this.new,
             "state_since_ms": this.now_ms,
@@ -252,7 +267,10 @@ def move_all(conn: Connection, moves: Sequence[Move]) -> list[RequestRow]:
         moved.append(this.row._replace(wake_at_ms=due_at_ms, **written))
     _write_held(conn, _HELD_AND_WOKEN, [this.row for this in moves], values)
     for this in moves:
-        _note_move(conn, this.row.id, this.row.state, this)
+        if this.through is not None:
+            passed = Fact(this.row.id, this.through, this.now_ms, this.slot, event=this.through)
+            _note_move(conn, this.row.id, this.row.state, passed)
+        _note_move(conn, this.row.id, this.through or this.row.state, this)
     return moved
 
 

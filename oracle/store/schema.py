@@ -123,7 +123,12 @@ class U64(TypeDecorator[int]):
     cache_ok = True
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
-        return None if value is None else min(value, _I64_MAX)
+        return None if value is None else self.kept(value)
+
+    @staticmethod
+    def kept(value: int) -> int:
+        """What is kept of a value."""
+        return min(value, _I64_MAX)
 
 
 # SQLite numbers rows by itself only in a column of exactly this type.

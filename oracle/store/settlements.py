@@ -36,7 +36,7 @@ from oracle.store.schema import LIVE_SETTLEMENT, SettlementKind, SettlementState
 from oracle.store.schema import settlements as t
 from oracle.store.schema import signature_members as m
 from oracle.store.schema import signatures as s
-from oracle.store.sql import fetch, fetch_one, insert_all_new, is_among, is_one_of, update_each
+from oracle.store.sql import fetch, fetch_one, insert_all_new, is_among, is_one_of, run_each, update_each
 
 OPEN_SIGNATURE: Final = (SignatureState.SIGNED, SignatureState.SENT, SignatureState.CONFIRMED)
 
@@ -99,6 +99,7 @@ _SENT: Final = (
     .where(s.c.id == bindparam("wanted_id"))
     .values(state=case((s.c.state == SignatureState.SIGNED, SignatureState.SENT), else_=s.c.state))
 )
+_MEMBER: Final = insert(m)
 _NEW_FATE: Final = bindparam("new", type_=s.c.state.type)
 _JUDGED: Final = (
     update(s)
@@ -270,8 +271,7 @@ def record_signatures(conn: Connection, signings: Sequence[Signing]) -> list[int
         for this in signings
         for position, settlement_id in enumerate(this.fences)
     ]
-    if members:
-        conn.execute(insert(m), members)
+    run_each(conn, _MEMBER, members)
     return [ids[this.signature] for this in signings]
 
 

@@ -84,7 +84,7 @@ def append(conn: Connection, table: Table, **values: Any) -> None:
     """
     rows = conn.info.get(_GATHERED)
     if rows is None:
-        conn.execute(_append(conn.dialect.name, table), values)
+        run_each(conn, _append(conn.dialect.name, table), [values])
     else:
         rows.setdefault(table, []).append(values)
 
@@ -96,6 +96,14 @@ def insert_all_new(conn: Connection, table: Table, rows: Sequence[dict[str, Any]
     statement = _insert_new(conn.dialect.name, table, table.c.id, *key)
     found = _insert_many(conn, statement, rows) if conn.dialect.name == "sqlite" else conn.execute(statement, rows)
     return {(tuple(row[1:]) if len(key) > 1 else row[1]): row[0] for row in found}
+
+
+def run_each(conn: Connection, statement: Update | Insert, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Run a prepared statement once for each set of values, all with the same names."""
+    if conn.dialect.name == "sqlite":
+        _execute_many(conn, statement, rows)
+    elif rows:
+        conn.execute(statement, rows)
 
 
 def update_each(conn: Connection, statement: Update, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -124,10 +132,7 @@ def gathered(conn: Connection) -> Iterator[None]:
     try:
         yield
         for table, values in rows.items():
-            if conn.dialect.name == "sqlite":
-                _execute_many(conn, _append("sqlite", table), values)
-            else:
-                conn.execute(_append(conn.dialect.name, table), values)
+            run_each(conn, _append(conn.dialect.name, table), values)
     finally:
         info.pop(_GATHERED, None)
 

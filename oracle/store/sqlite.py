@@ -10,8 +10,9 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -31,15 +32,15 @@ class Sqlite:
     """One database file. Writes run on one thread, in the order in which they were handed over."""
 
     def __init__(self, url: URL, *, lock_timeout_seconds: float) -> None:
-        self._writing = writing_engine(url, lock_timeout_seconds=lock_timeout_seconds)
-        self._reading = _reading_engine(url, lock_timeout_seconds=lock_timeout_seconds)
+        self._writing = _Kept(writing_engine(url, lock_timeout_seconds=lock_timeout_seconds))
+        self._reading = _Kept(_reading_engine(url, lock_timeout_seconds=lock_timeout_seconds))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
 
     async def open(self, check: Callable[[Connection], None]) -> None:
         def both() -> None:
-            for engine in (self._writing, self._reading):
-                with engine.connect() as conn:
+            for kept in (self._writing, self._reading):
+                with kept.transaction() as conn:
                     assert_durable(conn)
                     check(conn)
 
@@ -47,14 +48,14 @@ class Sqlite:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         def run() -> T:
-            with self._reading.connect() as conn:
+            with self._reading.transaction() as conn:
                 return work(conn)
 
         return await _on(self._reader, run)
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
         def run() -> T:
-            with self._writing.connect() as conn:
+            with self._writing.transaction() as conn:
                 result = work(conn)
                 _commit(conn)
                 return result
@@ -67,6 +68,33 @@ class Sqlite:
         await _on(self._writer, self._writing.dispose)
         self._reader.shutdown()
         self._writer.shutdown()
+
+
+class _Kept:
+    """The one connection of an engine, which stays checked out as long as nothing goes wrong with it: to take it from
+    the pool and to give it back costs as much as a small transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._conn: Connection | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """What is not committed inside is rolled back at the end."""
+        conn = self._conn or self._engine.connect()
+        self._conn = None
+        try:
+            yield conn
+            conn.rollback()
+        except BaseException:
+            conn.close()
+            raise
+        self._conn = conn
+
+    def dispose(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+        self._engine.dispose()
 
 
 def path_of(url: URL) -> Path:
@@ -128,7 +156,9 @@ def _engine(url: URL, begin: str, lock_timeout_seconds: float, pragmas: tuple[st
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.execute(begin)
 
     return engine
 

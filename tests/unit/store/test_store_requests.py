@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -397,11 +398,9 @@ async def test_a_row_that_is_put_off_and_kept_is_due_to_its_holder_alone_until_i
 
 async def test_a_new_row_can_begin_in_the_hands_of_whoever_saw_it(store: Store) -> None:
     lease = {"lease_owner": "mine", "lease_until_ms": NOW + MINUTE}
-    new_id, again = await store.write(lambda c: requests.see_all(c, [sighting(**lease), sighting(**lease)]))
-    assert new_id is not None
-    assert again is None
-    row = await store.read(lambda c: requests.by_id(c, new_id))
+    row, again = await store.write(lambda c: requests.see_all(c, [sighting(**lease), sighting(**lease)]))
     assert row is not None
+    assert again is None
     assert not await _take(store, "another", NOW)
     await store.write(lambda c: requests.move(c, row, State.ADMITTED, now_ms=NOW))
     assert (await now(store, row)).lease_owner is None
@@ -410,12 +409,34 @@ async def test_a_new_row_can_begin_in_the_hands_of_whoever_saw_it(store: Store) 
 async def test_of_many_requests_that_are_seen_at_once_each_has_one_row(store: Store) -> None:
     known = await see(store, "request-70")
     names = [*(f"request-{n}" for n in range(150)), "request-3", "request-149"]
-    ids = await store.write(lambda c: requests.see_all(c, [sighting(name, created_slot=100) for name in names]))
-    assert [name for name, new_id in zip(names, ids, strict=True) if new_id is None] == [known.address, *names[150:]]
-    rows = await store.read(lambda c: requests.by_ids(c, [new_id for new_id in ids if new_id is not None]))
-    assert [rows[new_id].address if new_id else None for new_id in ids[:150]] == [
-        None if name == known.address else name for name in names[:150]
-    ]
+    new = await store.write(lambda c: requests.see_all(c, [sighting(name, created_slot=100) for name in names]))
+    assert [name for name, row in zip(names, new, strict=True) if row is None] == [known.address, *names[150:]]
+    assert [row.address for row in new if row] == [name for name in names[:150] if name != known.address]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"deadline_slot": 2**64 - 1, "fee_lamports": 2**64 - 1},
+        {"state": State.PARKED, "code": "ORC-X-001", "detail": {"why": ["ä", None]}},
+        {"claim_required": True, "account": b"\x00\xff", "lease_owner": "mine", "lease_until_ms": NOW + MINUTE},
+    ],
+)
+async def test_the_row_that_seeing_returns_is_the_one_that_is_kept(store: Store, changes: dict[str, Any]) -> None:
+    """With every value that the table itself gives, and those that it changes."""
+    (row,) = await store.write(lambda c: requests.see_all(c, [sighting(**changes)]))
+    assert row is not None
+    assert row == await store.read(lambda c: requests.by_id(c, row.id))
+
+
+async def test_the_row_of_a_request_that_is_seen_twice_at_once_has_what_the_newer_look_says(store: Store) -> None:
+    newer = sighting(chain_slot=200, chain_status=1)
+    (row, again) = await store.write(lambda c: requests.see_all(c, [sighting(chain_slot=150), newer]))
+    assert row is not None
+    assert again is None
+    assert (row.chain_slot, row.chain_status) == (200, 1)
+    assert row == await store.read(lambda c: requests.by_id(c, row.id))
 
 
 async def test_a_row_that_is_known_is_not_leased_by_being_seen(store: Store) -> None:
