@@ -27,20 +27,11 @@ STATES = (State.SEEN,)
 
 
 async def admit(context: Context, row: RequestRow) -> None:
+    request = request_of(row)
     open_of_requester, recording = await context.store.read_together(known_of_all, row)
     if recording is not None:
-        await recorded.take(context, row, request_of(row), recording)
-    else:
-        await judge(context, row, open_of_requester)
-
-
-async def admit_new(context: Context, row: RequestRow) -> None:
-    """For what intake has held: it has counted, and no answer waits."""
-    await judge(context, row, None)
-
-
-async def judge(context: Context, row: RequestRow, open_of_requester: int | None) -> None:
-    request = request_of(row)
+        await recorded.take(context, row, request, recording)
+        return
     policy.check(request, context.terms(), Facts(context.slot(), open_of_requester))
     candidates = candidates_of(context, request)
     task = task_of(request, await content_to_judge(context, request))

@@ -191,7 +191,7 @@ class Daemon:
     async def run(self) -> None:
         context = self.context
         loops = {
-            "admit": lambda: worker.run(context, admit.STATES, admit.admit, context.to_admit, handed=admit.admit_new),
+            "admit": lambda: worker.run(context, admit.STATES, admit.admit, context.to_admit),
             "submit": lambda: worker.run(
                 context,
                 submit.STATES,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from oracle.store.rows import RequestRow
 
-Begin = Callable[[RequestRow], None]
+if TYPE_CHECKING:
+    from oracle.pipeline.context import Context
 
-
-@dataclass(slots=True)
-class Place:
-    """A place in the next loop, if that has a free one. A held row that is put into `row` goes there."""
-
-    is_free: bool
-    row: RequestRow | None = None
+Step = Callable[["Context", RequestRow], Awaitable[None]]
+Begin = Callable[[RequestRow, Step | None], None]
 
 
 class Handover:
@@ -32,26 +28,30 @@ class Handover:
         self._promised = 0
 
     def open(self, free: Callable[[], int], begin: Begin) -> None:
-        """By the loop: how many steps more it could begin now, and how it begins one."""
+        """By the loop: how many steps more it could begin now, and how it begins one: its own, or the one given."""
         self._free, self._begin = free, begin
 
     def close(self) -> None:
         self._free = self._begin = None
 
-    def begin(self, row: RequestRow) -> bool:
+    @property
+    def is_free(self) -> bool:
+        return self._free is not None and self._promised < self._free()
+
+    def begin(self, row: RequestRow, step: Step | None = None) -> bool:
         """Whether the loop has begun with a row that is held."""
-        with self.place() as place:
-            place.row = row
-        return place.is_free
+        if not self.is_free or self._begin is None:
+            return False
+        self._begin(row, step)
+        return True
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
-        """A place for a row that is to be made yet; kept free until it is left, with the row or without."""
-        place = Place(self._free is not None and self._promised < self._free())
-        self._promised += place.is_free
+    def place(self) -> Iterator[bool]:
+        """Whether there is a place for a row that is to be made yet. It is kept free until it is left: whoever has made
+        the row begins with it then."""
+        is_free = self.is_free
+        self._promised += is_free
         try:
-            yield place
+            yield is_free
         finally:
-            self._promised -= place.is_free
-            if place.is_free and place.row is not None and self._begin is not None:
-                self._begin(place.row)
+            self._promised -= is_free

@@ -1,13 +1,12 @@
 """Writes a row for every request that the watcher sights, and ends the rows of those that the chain has ended.
 
-The row is the memory (law 1): once `see` has committed, a request is followed to its end whatever happens here.
+The row is the memory (law 1): once it is committed, a request is followed to its end whatever happens here.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import structlog
 from solders.pubkey import Pubkey
@@ -18,22 +17,19 @@ from oracle.chain.program.layout import decode_request
 from oracle.chain.watcher import Known, Sighting, Vanished
 from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State, end_of
-from oracle.core.request import Header, Request, Status
-from oracle.pipeline import inputs
+from oracle.core.request import Header, Status
+from oracle.pipeline import at_once
 from oracle.pipeline.context import Context
 from oracle.pipeline.decoded import request_at
 from oracle.pipeline.errors import ACCOUNT_MALFORMED, ENDED_BY_ANOTHER
-from oracle.store import journal, recordings, requests, settlements
-from oracle.store.changes import Fact, Sighted
+from oracle.pipeline.look import Look
+from oracle.store import journal, requests, settlements
+from oracle.store.changes import Fact
 from oracle.store.rows import RequestRow
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 256
-HELD_MS = 20_000
-"""Long enough to be admitted in, and short enough to be waited for where nobody has heard that a row was made, as after
-a commit whose answer was lost. Who is admitted later than that finds its lease lost before anything is bought."""
-
 ENDED_WAIT_SECONDS = 0.2
 """How long the news of an end lies, so that what has come at the same time and is to be worked on goes first. There is
 as much of the one as of the other, for whatever we settle is then told to us as ended."""
@@ -92,63 +88,34 @@ async def take_in(context: Context, sighting: Sighting | Vanished) -> None:
     except OracleError as error:
         await malformed(context, sighting, error)
         return
-    await seen(context, request, sighting)
+    look = Look(request, sighting, context.signer.public_key, context.clock.now_ms())
+    if not await at_once.buy(context, look):
+        await seen(context, look)
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one read of an account shows of a request."""
-
-    request: Request
-    sighting: Sighting
-    operator: Pubkey
-    now_ms: int
-    holder: str | None
-    """Who is to admit it at once, if somebody is."""
-    most_open: int
-    """How many requests its requester may have open, this one among them."""
-
-    @property
-    def first(self) -> State:
-        """The state of a row that is new. What had ended before we first saw it is nobody's work, but is still closed
-        when due."""
-        return end_of(self.request.header.status, settled_by_us=False) or State.SEEN
-
-    @property
-    def may_be_held(self) -> bool:
-        """Whether a row that is new may begin under a lease."""
-        return self.holder is not None and self.first is State.SEEN and inputs.is_at_hand(self.request)
-
-
-async def seen(context: Context, request: Request, sighting: Sighting) -> None:
-    with context.to_admit.place() as place:
-        holder = context.instance if place.is_free else None
-        most_open = context.config.policy.max_open_per_requester
-        look = Look(request, sighting, context.signer.public_key, context.clock.now_ms(), holder, most_open)
-        is_new, place.row, ended = await context.store.write_together(write_all, look)
+async def seen(context: Context, look: Look) -> None:
+    is_new, ended = await context.store.write_together(write_all, look)
+    request = look.request
     if is_new:
-        log.info("request seen", request=str(request.address), model=request.body.model, by=sighting.channel)
-        if place.row is None:
-            context.bells.ring(look.first)
+        log.info("request seen", request=str(request.address), model=request.body.model, by=look.sighting.channel)
+        context.bells.ring(look.first)
     if ended is not None:
         log.info("request ended", request=str(request.address), state=ended)
         context.bells.ring("ended")
 
 
-def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestRow | None, State | None]]:
-    """Of each look, whether its request is new, its row if that is held, and the end to which it has brought a known
-    one."""
-    holding = to_hold(c, looks)
-    new = requests.see_all(c, [sighted(look, is_held=is_held) for look, is_held in zip(looks, holding, strict=True)])
+def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, State | None]]:
+    """Of each look, whether its request is new, and the end to which it has brought a known one."""
+    new = requests.see_all(c, [look.sighted() for look in looks])
     closing = [str(look.request.address) for look in looks if not look.request.header.status.is_open]
     rows = requests.of_addresses(c, closing, str(looks[0].operator)) if closing else {}
     ended_slots: dict[int, dict[str, int]] = {}
     facts: list[Fact | None] = []
-    for look, new_row in zip(looks, new, strict=True):
+    for look, is_new in zip(looks, new, strict=True):
         header = look.request.header
         row = rows.get((str(look.request.address), header.created_slot))
         fact = None
-        if row is not None and new_row is not None:
+        if row is not None and is_new:
             ended_slots[row.id] = {"ended_slot": header.settled_slot}
         elif row is not None and row.chain_slot <= look.sighting.slot:
             # Else a newer look has shown it open: a fork has undone this end.
@@ -157,61 +124,7 @@ def write_all(c: Connection, looks: Sequence[Look]) -> list[tuple[bool, RequestR
     requests.amend_all(c, ended_slots)
     news = iter(requests.force_all(c, [fact for fact in facts if fact is not None]))
     ends = [fact.new if fact is not None and next(news) else None for fact in facts]
-    # A later look of the same transaction may have ended what an earlier one has begun.
-    ended = {fact.request_id for fact in facts if fact is not None}
-    return [
-        (row is not None, row if is_held and row is not None and row.id not in ended else None, end)
-        for row, is_held, end in zip(new, holding, ends, strict=True)
-    ]
-
-
-def to_hold(c: Connection, looks: Sequence[Look]) -> list[bool]:
-    """Which rows begin under a lease, if they are new: those that nothing known here speaks against.
-
-    No answer of the gateway waits for them, and their requesters are within their caps; so their admission need not
-    ask. In doubt a row is left to be taken, and judged by a count of its own. Daemons that write to one PostgreSQL in
-    the same moment do not count each other's rows: a cap may be passed by a burst, a budget never is.
-    """
-    wanted = [look for look in looks if look.may_be_held]
-    if not wanted:
-        return [False] * len(looks)
-    requesters = {str(look.request.header.requester) for look in wanted}
-    open_counts = requests.open_counts_of(c, requesters, str(wanted[0].operator))
-    answered = recordings.find_all(c, [str(look.request.address) for look in wanted])
-    holding = []
-    for look in looks:
-        is_held = look.may_be_held and str(look.request.address) not in answered
-        if is_held:
-            requester = str(look.request.header.requester)
-            open_counts[requester] += 1
-            is_held = open_counts[requester] <= look.most_open
-        holding.append(is_held)
-    return holding
-
-
-def sighted(look: Look, *, is_held: bool) -> Sighted:
-    request, header = look.request, look.request.header
-    return Sighted(
-        operator=str(look.operator),
-        address=str(request.address),
-        created_slot=header.created_slot,
-        queue=str(header.queue),
-        requester=str(header.requester),
-        refund_to=str(header.refund_to),
-        model=request.body.model,
-        fee_lamports=header.fee_lamports,
-        deadline_slot=header.deadline_slot,
-        claim_required=header.claim_required,
-        retention_slots=header.retention_slots,
-        account=look.sighting.data,
-        chain_status=int(header.status),
-        chain_slot=look.sighting.slot,
-        now_ms=look.now_ms,
-        seen_by=look.sighting.channel,
-        state=look.first,
-        lease_owner=look.holder if is_held else None,
-        lease_until_ms=look.now_ms + HELD_MS if is_held else None,
-    )
+    return list(zip(new, ends, strict=True))
 
 
 def ending(row: RequestRow, header: Header, operator: Pubkey, *, now_ms: int) -> Fact | None:

@@ -98,7 +98,9 @@ async def buy(context: Context, row: RequestRow) -> None:
         if isinstance(intent, RecordingRow):
             await recorded.take(context, row, request, intent)
         else:
-            await purchase(context, *intent, task_of(request, content, route))
+            running, attempt = intent
+            # The row that we hold is another one now: with the old one a failure could not be noted.
+            await worker.attempt(context, running, buying(attempt, task_of(request, content, route)))
         return
     raise next((error for error in refusals if error.verdict is Verdict.RETRY), refusals[0])
 
@@ -112,13 +114,19 @@ async def intend(
 
     key = idempotency_key(row.operator, key_of(row), 0, number)
     attempt = Purchase(row, 0, route.provider, route.model, key, quote.cost_lamports, now_ms, number)
-    label = f"{route.provider} {route.model}"
     # The lease outlives the call, whatever has been waited for before it.
     columns = {"lease_until_ms": now_ms + context.lease_ms, "attempts_made": number}
     # What has been admitted just now is only `seen` in the record.
     through = State.ADMITTED if row.state is State.SEEN else None
     move = Move(
-        row, State.RUNNING, now_ms, context.slot(), detail=label, keep_lease=True, columns=columns, through=through
+        row,
+        State.RUNNING,
+        now_ms,
+        context.slot(),
+        detail=label(route),
+        keep_lease=True,
+        columns=columns,
+        through=through,
     )
     return await context.store.write_together(intend_all, (context, attempt, move))
 
@@ -145,12 +153,18 @@ def intend_all(
     return [waiting.get(attempt.row.address) or next(intents) for _, attempt, _ in wanted]
 
 
-async def purchase(context: Context, running: RequestRow, intended: AttemptRow, task: Task) -> None:
+def label(route: Route) -> str:
+    """What the journal says of a purchase."""
+    return f"{route.provider} {route.model}"
+
+
+def buying(intended: AttemptRow, task: Task) -> worker.Step:
+    """The step that buys what is written down as intended."""
+
     async def buying(context: Context, running: RequestRow) -> None:
         await call(context, running, intended, task, IdempotencyKey(intended.idempotency_key))
 
-    # The row that we hold is another one now: with the old one a failure could not be noted.
-    await worker.attempt(context, running, buying)
+    return buying
 
 
 async def call(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -16,6 +16,7 @@ from oracle.core.request import Reason
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, UNEXPECTED
 from oracle.pipeline.handover import Handover
+from oracle.pipeline.handover import Step as Step
 from oracle.pipeline.notes import noted
 from oracle.providers.errors import PRICE_STALE
 from oracle.store import requests
@@ -24,7 +25,6 @@ from oracle.store.errors import ENGINE_TROUBLE, LEASE_LOST
 from oracle.store.rows import RequestRow
 
 log = structlog.get_logger(__name__)
-Step = Callable[[Context, RequestRow], Awaitable[None]]
 
 # Nothing of the request has failed: it waits for others, for our own database, or for our endpoints. A revoked API key
 # must not cost a requester the answer.
@@ -52,14 +52,12 @@ async def run(
     step: Step,
     handover: Handover,
     *,
-    handed: Step | None = None,
     is_paused: Callable[[], bool] = lambda: False,
 ) -> None:
     """Until the daemon stops: keep up to `concurrency` steps under way; on stopping, wait for those begun.
 
     Rows are taken, or handed over by the loop before, as long as none waits to be taken; where both come in the same
-    moment, there may be more for as long as these take. While paused, none is begun. `handed` is the step for those
-    handed over, where it is another one.
+    moment, there may be more for as long as these take. While paused, none is begun.
     """
     limit = context.config.daemon.concurrency
     bell = states[0]
@@ -75,7 +73,7 @@ async def run(
         under_way.add(task)
         task.add_done_callback(under_way.discard)
 
-    handover.open(free, lambda row: begin(row, handed or step))
+    handover.open(free, lambda row, handed: begin(row, handed or step))
     try:
         while not context.stopping.is_set():
             context.pulse(bell)

@@ -34,8 +34,11 @@ class Sighted(NamedTuple):
     now_ms: int
     seen_by: str
     state: State = State.SEEN
+    through: tuple[State, ...] = ()
+    """The states before, where a new row is further than its first: the journal tells of each."""
     code: str | None = None
     detail: Any = None
+    attempts_made: int = 0
     lease_owner: str | None = None
     lease_until_ms: int | None = None
     """With the owner, a lease under which a row begins that is new: its holder need not take it."""
@@ -55,7 +58,7 @@ class Move(NamedTuple):
     keep_lease: bool = False
     columns: Mapping[str, Any] = _NONE
     through: State | None = None
-    """A state on the way, of which the journal tells too."""
+    """A state on the way: the journal tells of it too."""
 
 
 class Postponement(NamedTuple):

@@ -94,7 +94,7 @@ _SEEN_AGAIN: Final = (
 _SIGHTED: Final = tuple(name for name in Sighted._fields if name in t.c)
 _SIGHTED_U64: Final = tuple(name for name in _SIGHTED if isinstance(t.c[name].type, U64))
 _FIRST: Final[Mapping[str, Any]] = {
-    **dict.fromkeys(("fence", "route_index", "attempts_made", "retries", "unconfirmed_purchases"), 0),
+    **dict.fromkeys(("fence", "route_index", "retries", "unconfirmed_purchases"), 0),
     **dict.fromkeys(("output_sha256", "job_hash", "completed_at", "reject_reason", "ended_slot")),
     **dict.fromkeys(("end_finalized", "closed"), False),
 }
@@ -107,46 +107,66 @@ def see(conn: Connection, sighted: Sighted) -> bool:
     A known one learns the status and slot of a newer read, and becomes due where the status differs: its loop looks
     at the chain again.
     """
-    return see_all(conn, [sighted])[0] is not None
+    return see_all(conn, [sighted])[0]
 
 
-def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[RequestRow | None]:
-    """`see` for many, of which several may be of one request: the rows of those that are new."""
+def see_all(conn: Connection, sightings: Sequence[Sighted]) -> list[bool]:
+    """`see` for many, of which several may be of one request."""
+    is_new = [row is not None for row in add_all(conn, sightings)]
+    again = [
+        {
+            "seen_operator": sighted.operator,
+            "seen_address": sighted.address,
+            "seen_created_slot": sighted.created_slot,
+            "seen_slot": sighted.chain_slot,
+            "seen_status": sighted.chain_status,
+            "seen_at": sighted.now_ms,
+        }
+        for sighted, new in zip(sightings, is_new, strict=True)
+        if not new
+    ]
+    run_each(conn, _SEEN_AGAIN, again)
+    return is_new
+
+
+def add_all(conn: Connection, sightings: Sequence[Sighted]) -> list[RequestRow | None]:
+    """The rows of those requests that had none, as they are written here; None for a request that has one, which
+    stays as it is."""
     rows = [_first_row(sighted) for sighted in sightings]
     ids = insert_all_new(conn, t, rows, t.c.operator, t.c.address, t.c.created_slot)
     new: list[RequestRow | None] = []
-    again = []
     for sighted, values in zip(sightings, rows, strict=True):
         request_id = ids.pop((values["operator"], values["address"], values["created_slot"]), None)
         new.append(None if request_id is None else RequestRow(id=request_id, **values, **_FIRST))
-        if request_id is None:
-            again.append(
-                {
-                    "seen_operator": sighted.operator,
-                    "seen_address": sighted.address,
-                    "seen_created_slot": sighted.created_slot,
-                    "seen_slot": sighted.chain_slot,
-                    "seen_status": sighted.chain_status,
-                    "seen_at": sighted.now_ms,
-                }
-            )
-        else:
-            journal.note(
-                conn,
-                request_id,
-                "seen",
-                now_ms=sighted.now_ms,
-                slot=sighted.chain_slot,
-                new_state=sighted.state,
-                code=sighted.code,
-                detail=sighted.detail,
-            )
-    if not again:
-        return new
-    run_each(conn, _SEEN_AGAIN, again)
-    # One of the new may have been seen again in this very call.
-    as_they_are = by_ids(conn, [row.id for row in new if row is not None])
-    return [None if row is None else as_they_are[row.id] for row in new]
+        if request_id is not None:
+            _note_first(conn, request_id, sighted)
+    return new
+
+
+def unkept(sighted: Sighted) -> RequestRow:
+    """The row that `add_all` would make, which nobody has written: its id is 0."""
+    return RequestRow(id=0, **_first_row(sighted), **_FIRST)
+
+
+def _note_first(conn: Connection, request_id: int, sighted: Sighted) -> None:
+    """`code` and `detail` are those of the state that the row is in."""
+    before: State | None = None
+    for state in (*sighted.through, sighted.state):
+        if before is not None:
+            lifecycle.check(before, state)
+        is_last = state is sighted.state
+        journal.note(
+            conn,
+            request_id,
+            "seen" if before is None else state,
+            now_ms=sighted.now_ms,
+            slot=sighted.chain_slot,
+            old_state=before,
+            new_state=state,
+            code=sighted.code if is_last else None,
+            detail=sighted.detail if is_last else None,
+        )
+        before = state
 
 
 def _first_row(sighted: Sighted) -> dict[str, Any]:
@@ -158,7 +178,7 @@ def _first_row(sighted: Sighted) -> dict[str, Any]:
         "wake_at_ms": sighted.now_ms,
         "seen_at_ms": sighted.now_ms,
         "error_code": sighted.code,
-        "error_detail": _text(sighted.detail),
+        "error_detail": None if sighted.code is None else _text(sighted.detail),
     }
 
 

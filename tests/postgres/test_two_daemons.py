@@ -36,7 +36,6 @@ LOAD_SECONDS = 1.5
 
 SHORT_LEASES = (
     ("oracle.pipeline.context.Context.lease_ms", int(1000 * LEASE_SECONDS)),
-    ("oracle.pipeline.intake.HELD_MS", int(1000 * LEASE_SECONDS)),
     ("oracle.pipeline.submit.CALL_SECONDS", 3.0),
     ("oracle.pipeline.daemon.PATIENCE_SECONDS", 2.0),
     ("oracle.pipeline.relay.LOOK_SECONDS", 0.5),

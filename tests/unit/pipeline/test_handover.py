@@ -16,7 +16,7 @@ class Loop:
 
     def __init__(self, handover: Handover, places: int) -> None:
         self.begun: list[Any] = []
-        handover.open(lambda: places - len(self.begun), self.begun.append)
+        handover.open(lambda: places - len(self.begun), lambda row, step: self.begun.append(row))
 
 
 def begin(handover: Handover, row: Any) -> bool:
@@ -33,9 +33,12 @@ def test_what_has_a_place_in_the_next_loop_is_begun_there_and_what_has_none_is_n
 def test_a_place_is_kept_for_a_row_that_is_still_on_its_way() -> None:
     handover = Handover()
     loop = Loop(handover, places=1)
-    with handover.place() as first:
+    with handover.place() as is_free:
+        assert is_free
         assert not begin(handover, "late")
-        first.row = "first"  # type: ignore[assignment]
+    assert begin(handover, "first")
+    with handover.place() as is_free:
+        assert not is_free
     assert loop.begun == ["first"]
 
 
@@ -56,10 +59,9 @@ def test_a_loop_that_is_not_there_has_no_place() -> None:
     handover = Handover()
     assert not begin(handover, "early")
     loop = Loop(handover, places=1)
-    with handover.place() as place:
+    with handover.place():
         handover.close()
-        place.row = "too late"  # type: ignore[assignment]
-    assert not begin(handover, "later still")
+    assert not begin(handover, "too late")
     assert loop.begun == []
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-import kept_answers
 import pytest
-from settlement_world import ADDRESSES, OURS, Memory, World
+from settlement_world import Memory, World
 from solders.pubkey import Pubkey
 
 from oracle.chain.program import layout
-from oracle.chain.program.layout import decode_request
 from oracle.chain.sightings import Sighting, Vanished
 from oracle.core.lifecycle import State
 from oracle.core.request import RequestKey, Status
@@ -58,48 +56,6 @@ async def test_a_flood_of_ends_keeps_nothing_back(database: Memory, monkeypatch:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def test_a_row_is_held_only_where_its_requester_is_within_its_cap(database: Memory) -> None:
-    world = World(database)
-    policy = world.context.config.policy.model_copy(update={"max_open_per_requester": 2})
-    world.context.config = world.context.config.model_copy(update={"policy": policy})
-    assert await held(world, 0) == [True]
-    assert await held(world, 1, 2) == [True, False]
-
-
-async def test_those_of_one_transaction_are_counted_together(database: Memory) -> None:
-    world = World(database)
-    for n in range(3):
-        world.submit(n)
-    world.advance(40)
-    read = await world.rpc.get_multiple_accounts(ADDRESSES[:3])
-    looks = [
-        intake.Look(decode_request(key, account.data), Sighting(key, account.data, read.slot, "push"), OURS, 0, "me", 2)
-        for key, account in zip(ADDRESSES, read.value, strict=False)
-        if account is not None
-    ]
-    holding = await world.store.read(lambda c: intake.to_hold(c, looks))
-    assert holding == [True, True, False]
-
-
-async def test_a_row_is_not_held_where_an_answer_of_the_gateway_waits_for_it(database: Memory) -> None:
-    world = World(database)
-    await world.store.write(lambda c: kept_answers.put(c, str(ADDRESSES[1])))
-    assert await held(world, 0, 1) == [True, False]
-
-
-async def held(world: World, *numbers: int) -> list[bool]:
-    """Which of these new requests admission is handed at once, where it has places enough."""
-    handed: list[RequestRow] = []
-    world.context.to_admit.open(lambda: 256, handed.append)
-    for n in numbers:
-        world.submit(n)
-    world.advance(40)
-    await world.watch()
-    rows = [await world.row(n) for n in numbers]
-    assert [row for row in rows if row.lease_owner is not None] == handed
-    return [row in handed for row in rows]
 
 
 async def seen(world: World) -> RequestRow:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Final
 
-from settlement_world import OURS, Memory, World
+from settlement_world import Memory, World
 
-from oracle.chain.sightings import Sighting
 from oracle.core.compute import Money, Quote
 from oracle.core.lifecycle import State
-from oracle.core.request import ZERO_HASH, Inline, Uri
 from oracle.core.routing import Route
-from oracle.pipeline import intake, submit, worker
+from oracle.pipeline import submit, worker
 from oracle.pipeline.context import Context
-from oracle.pipeline.decoded import request_of
 from oracle.pipeline.handover import Handover
 from oracle.store.rows import RequestRow
 
@@ -56,15 +52,11 @@ async def until(is_true: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(
-    world: World, handover: Handover, *, concurrency: int, handed: worker.Step | None = None, paused: bool = False
-) -> AsyncIterator[Steps]:
+async def running(world: World, handover: Handover, *, concurrency: int, paused: bool = False) -> AsyncIterator[Steps]:
     context, steps = world.context, Steps()
     daemon = context.config.daemon.model_copy(update={"concurrency": concurrency})
     context.config = context.config.model_copy(update={"daemon": daemon})
-    task = asyncio.create_task(
-        worker.run(context, (State.SEEN,), steps.step, handover, handed=handed, is_paused=lambda: paused)
-    )
+    task = asyncio.create_task(worker.run(context, (State.SEEN,), steps.step, handover, is_paused=lambda: paused))
     try:
         yield steps
     finally:
@@ -125,42 +117,19 @@ async def test_what_is_handed_over_may_have_a_step_of_its_own(database: Memory) 
     world, handover = World(database), Handover()
     [taken] = await waiting(world, 1_000)
     handed = Steps()
-    async with running(world, handover, concurrency=2, handed=handed.step) as steps:
+    async with running(world, handover, concurrency=2) as steps:
         await steps.reaches(1)
-        await until(lambda: handover.begin(taken))
+        await until(lambda: handover.begin(taken, handed.step))
         await handed.reaches(1)
         handed.end_all()
     assert len(steps.begun) == len(handed.begun) == 1
 
 
-async def test_a_new_row_is_held_for_its_admission_where_that_has_a_place(database: Memory) -> None:
-    world = World(database)
-    begun: list[RequestRow] = []
-    world.context.to_admit.open(lambda: 1 - len(begun), begun.append)
-    first, second = await waiting(world, 1_000, 1_000)
-    assert [row.id for row in begun] == [first.id]
-    assert begun == [first]
-    assert first.lease_owner == world.context.instance
-    assert first.lease_until_ms == first.seen_at_ms + intake.HELD_MS
-    assert second.lease_owner is None
-
-
-async def test_what_must_be_fetched_or_bought_is_not_held_for_its_admission(database: Memory) -> None:
-    world = World(database)
-    [row] = await waiting(world, 1_000)
-    request = request_of(row)
-    for given, is_held in ((Inline(b"text"), True), (Uri("https://a.example/", ZERO_HASH), False)):
-        asked = replace(request, body=replace(request.body, input=given))
-        look = intake.Look(asked, Sighting(request.address, b"", 1, "scan"), OURS, 0, "somebody", 1)
-        assert look.may_be_held is is_held
-        assert not replace(look, holder=None).may_be_held
-
-
 async def test_the_lease_of_a_purchase_is_counted_from_its_intent(database: Memory) -> None:
     world = World(database)
-    world.context.to_admit.open(lambda: 1, lambda row: None)
-    [row] = await waiting(world, 1_000)
-    world.clock.pass_by(intake.HELD_MS / 1000 - 1)
+    await waiting(world, 1_000)
+    [row] = await worker.take(world.context, (State.SEEN,), 1)
+    world.clock.pass_by(60)
     intent = await submit.intend(world.context, row, Route("any", "model"), FREE)
     assert isinstance(intent, tuple)
     bought_for = intent[0]

@@ -398,7 +398,7 @@ async def test_a_row_that_is_put_off_and_kept_is_due_to_its_holder_alone_until_i
 
 async def test_a_new_row_can_begin_in_the_hands_of_whoever_saw_it(store: Store) -> None:
     lease = {"lease_owner": "mine", "lease_until_ms": NOW + MINUTE}
-    row, again = await store.write(lambda c: requests.see_all(c, [sighting(**lease), sighting(**lease)]))
+    row, again = await store.write(lambda c: requests.add_all(c, [sighting(**lease), sighting(**lease)]))
     assert row is not None
     assert again is None
     assert not await _take(store, "another", NOW)
@@ -409,9 +409,17 @@ async def test_a_new_row_can_begin_in_the_hands_of_whoever_saw_it(store: Store) 
 async def test_of_many_requests_that_are_seen_at_once_each_has_one_row(store: Store) -> None:
     known = await see(store, "request-70")
     names = [*(f"request-{n}" for n in range(150)), "request-3", "request-149"]
-    new = await store.write(lambda c: requests.see_all(c, [sighting(name, created_slot=100) for name in names]))
+    new = await store.write(lambda c: requests.add_all(c, [sighting(name, created_slot=100) for name in names]))
     assert [name for name, row in zip(names, new, strict=True) if row is None] == [known.address, *names[150:]]
     assert [row.address for row in new if row] == [name for name in names[:150] if name != known.address]
+
+
+async def test_the_newer_of_two_looks_at_once_stands(store: Store) -> None:
+    looks = [sighting(chain_slot=150), sighting(chain_slot=200, chain_status=1)]
+    assert await store.write(lambda c: requests.see_all(c, looks)) == [True, False]
+    row = await store.read(lambda c: requests.latest(c, looks[0].address))
+    assert row is not None
+    assert (row.chain_slot, row.chain_status) == (200, 1)
 
 
 @pytest.mark.parametrize(
@@ -421,22 +429,30 @@ async def test_of_many_requests_that_are_seen_at_once_each_has_one_row(store: St
         {"deadline_slot": 2**64 - 1, "fee_lamports": 2**64 - 1},
         {"state": State.PARKED, "code": "ORC-X-001", "detail": {"why": ["ä", None]}},
         {"claim_required": True, "account": b"\x00\xff", "lease_owner": "mine", "lease_until_ms": NOW + MINUTE},
+        {"state": State.RUNNING, "through": (State.SEEN, State.ADMITTED), "detail": "p m", "attempts_made": 1},
     ],
 )
-async def test_the_row_that_seeing_returns_is_the_one_that_is_kept(store: Store, changes: dict[str, Any]) -> None:
+async def test_the_row_that_is_returned_is_the_one_that_is_kept(store: Store, changes: dict[str, Any]) -> None:
     """With every value that the table itself gives, and those that it changes."""
-    (row,) = await store.write(lambda c: requests.see_all(c, [sighting(**changes)]))
+    (row,) = await store.write(lambda c: requests.add_all(c, [sighting(**changes)]))
     assert row is not None
     assert row == await store.read(lambda c: requests.by_id(c, row.id))
+    assert row == requests.unkept(sighting(**changes))._replace(id=row.id)
 
 
-async def test_the_row_of_a_request_that_is_seen_twice_at_once_has_what_the_newer_look_says(store: Store) -> None:
-    newer = sighting(chain_slot=200, chain_status=1)
-    (row, again) = await store.write(lambda c: requests.see_all(c, [sighting(chain_slot=150), newer]))
+async def test_the_journal_tells_of_every_state_that_a_new_row_has_come_through(store: Store) -> None:
+    begun = sighting(state=State.RUNNING, through=(State.SEEN, State.ADMITTED), detail="provider model")
+    (row,) = await store.write(lambda c: requests.add_all(c, [begun]))
     assert row is not None
-    assert again is None
-    assert (row.chain_slot, row.chain_status) == (200, 1)
-    assert row == await store.read(lambda c: requests.by_id(c, row.id))
+    lines = await store.read(lambda c: journal.of(c, row.id))
+    assert [(line.event, line.old_state, line.new_state, line.detail) for line in lines] == [
+        ("seen", None, "seen", None),
+        ("admitted", "seen", "admitted", None),
+        ("running", "admitted", "running", "provider model"),
+    ]
+    with pytest.raises(OracleError) as impossible:
+        await store.write(lambda c: requests.add_all(c, [begun._replace(address="b", through=(State.SEEN,))]))
+    assert impossible.value.code == "ORC-CORE-001"
 
 
 async def test_a_row_that_is_known_is_not_leased_by_being_seen(store: Store) -> None:
