@@ -75,14 +75,15 @@ def is_for_here(look: Look) -> bool:
 
 async def intended(context: Context, look: Look) -> tuple[RequestRow, worker.Step] | None:
     """The row that is written, and the step that buys. None where what the store knows speaks against it."""
-    request, row = look.request, requests.unkept(look.sighted())
+    request, sighted = look.request, look.sighted()
+    row = requests.unkept(sighted)
     content, _ = await inputs.load(context, request)
     async with asyncio.timeout(JUDGE_SECONDS):
         route, quote = await judged(context, look, row, task_of(request, content))
     if not context.breakers.begin(route.provider):
         return None
     now_ms = context.clock.now_ms()
-    sighted = look.sighted(
+    begun = sighted._replace(
         state=State.RUNNING,
         through=(State.SEEN, State.ADMITTED),
         detail=submit.label(route),
@@ -92,7 +93,7 @@ async def intended(context: Context, look: Look) -> tuple[RequestRow, worker.Ste
     )
     key = idempotency_key(row.operator, key_of(row), 0, 1)
     purchase = Purchase(row, 0, route.provider, route.model, key, quote.cost_lamports, now_ms, 1)
-    written = await context.store.write_together(intend_all, Wish(context, sighted, purchase))
+    written = await context.store.write_together(intend_all, Wish(context, begun, purchase))
     if written is None:
         return None
     running, attempt = written

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from solders.pubkey import Pubkey
 
@@ -28,10 +27,10 @@ class Look:
         when due."""
         return end_of(self.request.header.status, settled_by_us=False) or State.SEEN
 
-    def sighted(self, **begun: Any) -> Sighted:
-        """The row; `begun` has what is different where it is more than seen."""
+    def sighted(self) -> Sighted:
+        """What the row is made of, if there is none yet."""
         request, header = self.request, self.request.header
-        sighted = Sighted(
+        return Sighted(
             operator=str(self.operator),
             address=str(request.address),
             created_slot=header.created_slot,
@@ -50,4 +49,3 @@ class Look:
             seen_by=self.sighting.channel,
             state=self.first,
         )
-        return sighted._replace(**begun) if begun else sighted

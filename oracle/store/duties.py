@@ -38,6 +38,7 @@ _HAS_LANDED_CLOSE: Final = exists().where(
     settlements.c.kind == SettlementKind.CLOSE,
     settlements.c.state == SettlementState.LANDED,
 )
+_CLOSABLE_AFTER: Final = requests.c.ended_slot + requests.c.retention_slots
 _OURS: Final = requests.c.operator == bindparam("of")
 _SLOT: Final = bindparam("slot_now", type_=BigInteger)
 _MOST: Final = bindparam("most", type_=Integer)
@@ -55,11 +56,11 @@ _CLOSABLE: Final = (
         is_one_of(requests.c.state, ENDED),
         requests.c.end_finalized.is_(True),
         requests.c.closed.is_(False),
-        requests.c.ended_slot + requests.c.retention_slots < _SLOT,
+        _CLOSABLE_AFTER < _SLOT,
         ~_HAS_LIVE_SETTLEMENT,
         ~_HAS_LANDED_CLOSE,
     )
-    .order_by(requests.c.ended_slot)
+    .order_by(_CLOSABLE_AFTER)
     .limit(_MOST)
 )
 _UNFINALIZED: Final = (
@@ -69,6 +70,7 @@ _UNFINALIZED: Final = (
         is_one_of(requests.c.state, ENDED),
         requests.c.end_finalized.is_(False),
         requests.c.closed.is_(False),
+        requests.c.ended_slot.is_not(None),
         ~_IS_UNDER_WAY,
     )
     .order_by(requests.c.ended_slot)
@@ -89,7 +91,8 @@ def overdue(conn: Connection, *, operator: str, slot: int, limit: int) -> list[R
 
 
 def closable(conn: Connection, *, operator: str, slot: int, limit: int) -> list[RequestRow]:
-    """Ended for good, their retention over at `slot`, and their account still there as far as is known."""
+    """Ended for good, their retention over at `slot`, and their account still there as far as is known; longest over
+    first."""
     return [RequestRow(*row) for row in fetch(conn, _CLOSABLE, {"of": operator, "slot_now": slot, "most": limit})]
 
 

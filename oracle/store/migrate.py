@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The revision that this version of the oracle needs: the newest under `migrations/`."""
 
 _LOCK_TIMEOUT_SECONDS: Final = 60.0

@@ -83,6 +83,7 @@ async def test_a_close_that_has_landed_is_not_tried_again_before_it_is_final_or_
 async def test_an_end_that_is_not_final_yet_is_looked_at_again(store: Store) -> None:
     await see(store, "open")
     row = await see(store, "ended", state=State.EXPIRED)
+    await store.write(lambda c: requests.amend(c, row.id, ended_slot=9))
     assert [found.id for found in await store.read(lambda c: duties.unfinalized(c, operator=OPERATOR, limit=9))] == [
         row.id
     ]

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, create_engine
 from store_world import see
 
 from oracle.core.errors import OracleError
-from oracle.store import marks
+from oracle.store import duties, marks
 from oracle.store.engine import Store, upgrade
 from oracle.store.errors import (
     CANNOT_OPEN,
@@ -357,3 +357,32 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} seconds"
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("find", "index"),
+    [
+        (lambda c: duties.closable(c, operator="key", slot=9, limit=5), "ix_requests_closable"),
+        (lambda c: duties.unfinalized(c, operator="key", limit=5), "ix_requests_unfinalized"),
+        (lambda c: duties.overdue(c, operator="key", slot=9, limit=5), "ix_requests_due"),
+    ],
+    ids=["closable", "unfinalized", "overdue"],
+)
+async def test_housekeeping_does_not_look_at_what_is_only_kept(
+    store: Store, find: Callable[[Connection], object], index: str
+) -> None:
+    """Among the requests of a retention period, each look at the others would be one too many: a writer looks here."""
+
+    def plan(c: Connection) -> list[str]:
+        asked: list[str] = []
+        driver = c.connection.dbapi_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_trace_callback(asked.append)
+        find(c)
+        driver.set_trace_callback(None)
+        [query] = [text for text in asked if text.startswith("SELECT")]
+        return [detail for *_, detail in c.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+
+    of_requests = [line for line in await store.write(plan) if " requests " in line]
+    assert of_requests
+    assert all(index in line for line in of_requests)
