@@ -45,32 +45,25 @@ class Wish(NamedTuple):
 
 
 async def buy(context: Context, look: Look) -> bool:
-    """Whether the request has its row now, and its job is being bought. Else nothing has happened."""
-    if not is_for_here(look) or not context.to_admit.is_free:
+    """Write the row and buy. False where it is left to the loops: nothing has happened then."""
+    try:
+        intent = await intended(context, look)
+    except (OracleError, TimeoutError) as error:
+        log.info("not bought at once", request=str(look.request.address), why=str(error) or "takes long")
         return False
-    with context.to_buy.place() as is_free:
-        if not is_free:
-            return False
-        try:
-            intent = await intended(context, look)
-        except (OracleError, TimeoutError) as error:
-            log.info("not bought at once", request=str(look.request.address), why=str(error) or "takes long")
-            return False
-        except Exception:
-            log.exception("not bought at once", request=str(look.request.address))
-            return False
-    if intent is None:
+    except Exception:
+        log.exception("not bought at once", request=str(look.request.address))
         return False
-    row, step = intent
-    if not context.to_buy.begin(row, step):
-        # The loop has been told to stop meanwhile, but what is intended is bought: else nobody knew whether it was.
-        await worker.attempt(context, row, step)
-    return True
+    if intent is not None:
+        await worker.attempt(context, *intent)
+    return intent is not None
 
 
-def is_for_here(look: Look) -> bool:
-    """What must be claimed, fetched or bought first takes long, and has its own ways of being tried again."""
-    return look.first is State.SEEN and not look.request.header.claim_required and inputs.is_at_hand(look.request)
+def is_possible(context: Context, look: Look) -> bool:
+    """What must be claimed, fetched or bought first takes long, and has its own ways of being tried again. Nothing
+    overtakes what waits to be admitted."""
+    is_simple = not look.request.header.claim_required and inputs.is_at_hand(look.request)
+    return look.first is State.SEEN and is_simple and context.to_admit.is_free
 
 
 async def intended(context: Context, look: Look) -> tuple[RequestRow, worker.Step] | None:

@@ -1,18 +1,14 @@
-"""A row that goes from one loop to the next under the lease that it has: to be taken there would cost a commit."""
+"""Work that goes straight into the next loop: a row under the lease that it has, or what is to become one. To be taken
+there would cost a commit."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from oracle.store.rows import RequestRow
 
-if TYPE_CHECKING:
-    from oracle.pipeline.context import Context
-
-Step = Callable[["Context", RequestRow], Awaitable[None]]
-Begin = Callable[[RequestRow, Step | None], None]
+Work = Coroutine[Any, Any, None]
 
 
 class Handover:
@@ -23,35 +19,29 @@ class Handover:
     """
 
     def __init__(self) -> None:
-        self._free: Callable[[], int] | None = None
-        self._begin: Begin | None = None
-        self._promised = 0
+        self._free: Callable[[], int] = lambda: 0
+        self._start: Callable[[Work], None] | None = None
+        self._step: Callable[[RequestRow], Work] | None = None
 
-    def open(self, free: Callable[[], int], begin: Begin) -> None:
-        """By the loop: how many steps more it could begin now, and how it begins one: its own, or the one given."""
-        self._free, self._begin = free, begin
+    def open(self, free: Callable[[], int], start: Callable[[Work], None], step: Callable[[RequestRow], Work]) -> None:
+        """By the loop: how much more work it could begin now, how it begins one piece, and its own step on a row."""
+        self._free, self._start, self._step = free, start, step
 
     def close(self) -> None:
-        self._free = self._begin = None
+        self._start = self._step = None
 
     @property
     def is_free(self) -> bool:
-        return self._free is not None and self._promised < self._free()
+        return self._start is not None and self._free() > 0
 
-    def begin(self, row: RequestRow, step: Step | None = None) -> bool:
+    def begin(self, row: RequestRow) -> bool:
         """Whether the loop has begun with a row that is held."""
-        if not self.is_free or self._begin is None:
-            return False
-        self._begin(row, step)
-        return True
+        step = self._step
+        return step is not None and self.begin_with(lambda: step(row))
 
-    @contextmanager
-    def place(self) -> Iterator[bool]:
-        """Whether there is a place for a row that is to be made yet. It is kept free until it is left: whoever has made
-        the row begins with it then."""
-        is_free = self.is_free
-        self._promised += is_free
-        try:
-            yield is_free
-        finally:
-            self._promised -= is_free
+    def begin_with(self, work: Callable[[], Work]) -> bool:
+        """Whether the loop has begun with something else, which counts as one of its steps and ends with them."""
+        if self._start is None or not self.is_free:
+            return False
+        self._start(work())
+        return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import structlog
 
@@ -15,8 +16,7 @@ from oracle.core.policy import BALANCE_LOW, BUDGET_EXHAUSTED, NOT_NOW, PROVIDER_
 from oracle.core.request import Reason
 from oracle.pipeline.context import Context
 from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, UNEXPECTED
-from oracle.pipeline.handover import Handover
-from oracle.pipeline.handover import Step as Step
+from oracle.pipeline.handover import Handover, Work
 from oracle.pipeline.notes import noted
 from oracle.providers.errors import PRICE_STALE
 from oracle.store import requests
@@ -25,6 +25,7 @@ from oracle.store.errors import ENGINE_TROUBLE, LEASE_LOST
 from oracle.store.rows import RequestRow
 
 log = structlog.get_logger(__name__)
+Step = Callable[[Context, RequestRow], Coroutine[Any, Any, None]]
 
 # Nothing of the request has failed: it waits for others, for our own database, or for our endpoints. A revoked API key
 # must not cost a requester the answer.
@@ -68,12 +69,12 @@ async def run(
     def free() -> int:
         return 0 if context.stopping.is_set() or is_paused() or is_behind else limit - len(under_way)
 
-    def begin(row: RequestRow, step: Step) -> None:
-        task = asyncio.create_task(attempt(context, row, step))
+    def start(work: Work) -> None:
+        task = asyncio.create_task(work)
         under_way.add(task)
         task.add_done_callback(under_way.discard)
 
-    handover.open(free, lambda row, handed: begin(row, handed or step))
+    handover.open(free, start, lambda row: attempt(context, row, step))
     try:
         while not context.stopping.is_set():
             context.pulse(bell)
@@ -81,7 +82,7 @@ async def run(
             rows = await take(context, states, wanted) if wanted > 0 else []
             is_behind = len(rows) >= wanted
             for row in rows:
-                begin(row, step)
+                start(attempt(context, row, step))
             if len(under_way) >= limit:
                 await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             elif not rows:

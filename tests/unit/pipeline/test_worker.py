@@ -113,16 +113,19 @@ async def test_a_loop_that_is_paused_or_stopping_is_handed_nothing(database: Mem
     assert not handover.begin(row)
 
 
-async def test_what_is_handed_over_may_have_a_step_of_its_own(database: Memory) -> None:
-    world, handover = World(database), Handover()
-    [taken] = await waiting(world, 1_000)
-    handed = Steps()
+async def test_other_work_is_one_of_the_steps_and_is_waited_for_as_they_are(database: Memory) -> None:
+    world, handover, other = World(database), Handover(), Steps()
+    [row] = await waiting(world, 1_000)
     async with running(world, handover, concurrency=2) as steps:
         await steps.reaches(1)
-        await until(lambda: handover.begin(taken, handed.step))
-        await handed.reaches(1)
-        handed.end_all()
-    assert len(steps.begun) == len(handed.begun) == 1
+        await until(lambda: handover.begin_with(lambda: other.step(world.context, row)))
+        assert not handover.is_free
+        await other.reaches(1)
+        world.context.stopping.set()
+        world.context.bells.ring_all()
+        steps.end_all()
+        await until(lambda: not handover.begin(row))
+        other.end_all()
 
 
 async def test_the_lease_of_a_purchase_is_counted_from_its_intent(database: Memory) -> None:
