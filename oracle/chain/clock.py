@@ -31,6 +31,7 @@ class SlotClock:
 
     def __init__(self) -> None:
         self._seconds_per_slot: deque[float] = deque(maxlen=_INTERVALS)
+        self._slot_seconds = TARGET_SLOT_SECONDS
         self._newest: tuple[int, float] | None = None
         self._interval_start = (0, 0.0)
         self._doubted: tuple[int, float] | None = None
@@ -43,13 +44,11 @@ class SlotClock:
     @property
     def slot_seconds(self) -> float:
         """Seconds that a slot takes."""
-        return median(self._seconds_per_slot) if self._seconds_per_slot else TARGET_SLOT_SECONDS
+        return self._slot_seconds
 
     def seed(self, samples: Sequence[PerformanceSample]) -> None:
         """Begin with what `getRecentPerformanceSamples` tells, newest first."""
-        self._seconds_per_slot.extend(
-            sample.seconds / sample.slots for sample in reversed(samples[:_INTERVALS]) if sample.slots
-        )
+        self._measured(*(sample.seconds / sample.slots for sample in reversed(samples[:_INTERVALS]) if sample.slots))
 
     def observe(self, slot: int, at_seconds: float) -> None:
         """A slot was current at this time. Reports of an older slot, such as by another endpoint, change nothing."""
@@ -61,7 +60,7 @@ class SlotClock:
         self._newest = (slot, at_seconds)
         start_slot, start_seconds = self._interval_start
         if at_seconds - start_seconds >= _INTERVAL_SECONDS:
-            self._seconds_per_slot.append((at_seconds - start_seconds) / (slot - start_slot))
+            self._measured((at_seconds - start_seconds) / (slot - start_slot))
             self._interval_start = self._newest
 
     def slots(self, seconds: float) -> int:
@@ -82,6 +81,11 @@ class SlotClock:
             return 0
         slot, seen_at = self._newest
         return slot + int(min(max(0.0, at_seconds - seen_at), _MOST_SILENCE_SECONDS) / self.slot_seconds)
+
+    def _measured(self, *seconds_per_slot: float) -> None:
+        self._seconds_per_slot.extend(seconds_per_slot)
+        if self._seconds_per_slot:
+            self._slot_seconds = median(self._seconds_per_slot)
 
     def _follows(self, earlier: tuple[int, float], slot: int, at_seconds: float) -> bool:
         """Whether the slot may come after `earlier`: slots may have become five times shorter, but not a thousand."""

@@ -124,6 +124,7 @@ class Context:
     breakers: Breakers = field(init=False)
     to_admit: Handover = field(default_factory=Handover)
     to_buy: Handover = field(default_factory=Handover)
+    _terms: tuple[Config, float, Terms] | None = None
 
     def __post_init__(self) -> None:
         self.breakers = Breakers(self.providers, self.config.breaker.of(), self.clock.monotonic)
@@ -140,7 +141,11 @@ class Context:
         return str(self.signer.public_key)
 
     def terms(self) -> Terms:
-        return self.config.terms(self.slots.slot_seconds)
+        """What is asked of a request. Made anew only when something of it has changed: lists of requesters are long."""
+        config, seconds = self.config, self.slots.slot_seconds
+        if self._terms is None or self._terms[0] is not config or self._terms[1] != seconds:
+            self._terms = config, seconds, config.terms(seconds)
+        return self._terms[2]
 
     def operator_account(self, queue: str) -> Pubkey:
         """The `Operator` account of our key on a queue."""
