@@ -175,7 +175,7 @@ def bought(c: Connection, operator: str, queue: str, addresses: Sequence[str]) -
     jobs = attempts.intend_all(
         c, [Purchase(row, 0, "instant", "bench", key, 0, now_ms, 1) for row, key in zip(rows, keys, strict=True)]
     )
-    requests.move_all(c, [Move(row, State.RUNNING, now_ms, SLOT) for row in rows])
+    requests.move_all(c, [Move(row, State.RUNNING, now_ms, SLOT, columns={"attempts_made": 1}) for row in rows])
     attempts.started_all(c, [Started(job.id, job.idempotency_key, {}, now_ms) for job in jobs])
 
 

@@ -203,7 +203,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known now. `open_of_requester` counts this request too; None where it is known to be within the cap."""
+    """What is known now. `open_of_requester` counts this request too; None where that is asked elsewhere."""
 
     slot: int
     open_of_requester: int | None

@@ -47,8 +47,9 @@ class Batch(Generic[Item, Result]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
+        # Not those who have given up waiting.
+        waiting, self._waiting = [each for each in self._waiting if not each[1].done()], []
+        if waiting:
             task = asyncio.ensure_future(self._run(waiting))
             self._under_way.add(task)
             task.add_done_callback(self._done)

@@ -124,6 +124,8 @@ class Context:
     breakers: Breakers = field(init=False)
     to_admit: Handover = field(default_factory=Handover)
     to_buy: Handover = field(default_factory=Handover)
+    passed_over: dict[Pubkey, float] = field(default_factory=dict)
+    """Until when nothing is bought at once for a requester (`pipeline.at_once`)."""
     _terms: tuple[Config, float, Terms] | None = None
 
     def __post_init__(self) -> None:

@@ -14,8 +14,7 @@ Work = Coroutine[Any, Any, None]
 class Handover:
     """Into one loop. Only what it can begin at once goes this way, so that nothing overtakes what waits for a place.
 
-    A loop that is full, behind, paused or not there has no place to give: its rows are released, and taken in their
-    order.
+    A loop that is full, behind, paused or not there has no place to give: its rows wait to be taken in their order.
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ The row is the memory (law 1): once it is committed, a request is followed to it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import structlog
 from solders.pubkey import Pubkey
@@ -50,7 +50,7 @@ async def run(context: Context, sightings: AsyncIterator[Sighting | Vanished]) -
         if not is_urgent(sighting) and not resting.locked():
             async with resting:
                 await asyncio.sleep(ENDED_WAIT_SECONDS)
-        await tried(take_in(context, sighting))
+        await tried(lambda: take_in(context, sighting))
 
     async with asyncio.TaskGroup() as tasks:
         async for sighting in sightings:
@@ -60,10 +60,10 @@ async def run(context: Context, sightings: AsyncIterator[Sighting | Vanished]) -
             tasks.create_task(step(sighting)).add_done_callback(lambda _: gate.release())
 
 
-async def tried(work: Awaitable[None]) -> None:
+async def tried(take: Callable[[], Awaitable[None]]) -> None:
     """Nothing is lost where it fails: the next scan finds every account that has no row, or an older one."""
     try:
-        await work
+        await take()
     except OracleError as error:
         log.warning("intake failed", code=error.code, detail=error.detail)
     except Exception:
@@ -89,7 +89,8 @@ async def take_in(context: Context, sighting: Sighting | Vanished) -> None:
         await malformed(context, sighting, error)
         return
     look = Look(request, sighting, context.signer.public_key, context.clock.now_ms())
-    if not at_once.is_possible(context, look) or not context.to_buy.begin_with(lambda: tried(bought(context, look))):
+    may_buy = at_once.is_possible(context, look)
+    if not may_buy or not context.to_buy.begin_with(lambda: tried(lambda: bought(context, look))):
         await seen(context, look)
 
 

@@ -36,6 +36,8 @@ class Sighted(NamedTuple):
     state: State = State.SEEN
     through: tuple[State, ...] = ()
     """The states before, where a new row is further than its first: the journal tells of each."""
+    since: tuple[int, int | None] | None = None
+    """When it came to `state`, in unix milliseconds, and in which slot, where that is later than the sighting."""
     code: str | None = None
     detail: Any = None
     attempts_made: int = 0

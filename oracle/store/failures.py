@@ -34,7 +34,6 @@ _SQLITE: Final[dict[int, ErrorCode]] = {
     sqlite3.SQLITE_READONLY: CANNOT_OPEN,
     sqlite3.SQLITE_PERM: CANNOT_OPEN,
     sqlite3.SQLITE_TOOBIG: VALUE_REFUSED,
-    sqlite3.SQLITE_CONSTRAINT: REFUSED_BY_SCHEMA,
 }
 
 # By SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -101,7 +100,7 @@ def opening(url: URL) -> Iterator[None]:
 
 
 def _code_of(error: Exception, cause: BaseException) -> ErrorCode | None:
-    if isinstance(error, IntegrityError):
+    if isinstance(error, IntegrityError) or isinstance(cause, sqlite3.IntegrityError):
         return REFUSED_BY_SCHEMA
     if isinstance(cause, sqlite3.Error):
         # The low byte is the primary code: https://www.sqlite.org/rescode.html#pve

@@ -49,6 +49,9 @@ _NEWEST_LIVES: Final = (
     .group_by(t.c.address)
 )
 _BY_ADDRESSES: Final = select(t).where(is_among(t.c.address, "wanted_addresses"), t.c.operator == bindparam("of"))
+_KEYS: Final = select(t.c.address, t.c.created_slot).where(
+    is_among(t.c.address, "wanted_addresses"), t.c.operator == bindparam("of")
+)
 _STATES_LOCKED: Final = select(t.c.id, t.c.state).where(is_among(t.c.id, "wanted_ids")).with_for_update()
 _OPEN_COUNTS: Final = (
     select(t.c.requester, func.count())
@@ -133,7 +136,9 @@ def add_all(conn: Connection, sightings: Sequence[Sighted]) -> list[RequestRow |
     """The rows of those requests that had none, as they are written here; None for a request that has one, which
     stays as it is."""
     rows = [_first_row(sighted) for sighted in sightings]
-    ids = insert_all_new(conn, t, rows, t.c.operator, t.c.address, t.c.created_slot)
+    # In one order, whoever writes: two daemons that see the same ones would else wait for one another.
+    ordered = sorted(rows, key=lambda row: (row["address"], row["created_slot"]))
+    ids = insert_all_new(conn, t, ordered, t.c.operator, t.c.address, t.c.created_slot)
     new: list[RequestRow | None] = []
     for sighted, values in zip(sightings, rows, strict=True):
         request_id = ids.pop((values["operator"], values["address"], values["created_slot"]), None)
@@ -151,16 +156,19 @@ def unkept(sighted: Sighted) -> RequestRow:
 def _note_first(conn: Connection, request_id: int, sighted: Sighted) -> None:
     """`code` and `detail` are those of the state that the row is in."""
     before: State | None = None
+    slot: int | None
+    now_ms, slot = sighted.now_ms, sighted.chain_slot
     for state in (*sighted.through, sighted.state):
         if before is not None:
             lifecycle.check(before, state)
+            now_ms, slot = sighted.since or (now_ms, slot)
         is_last = state is sighted.state
         journal.note(
             conn,
             request_id,
             "seen" if before is None else state,
-            now_ms=sighted.now_ms,
-            slot=sighted.chain_slot,
+            now_ms=now_ms,
+            slot=slot,
             old_state=before,
             new_state=state,
             code=sighted.code if is_last else None,
@@ -173,9 +181,10 @@ def _first_row(sighted: Sighted) -> dict[str, Any]:
     values = {field: getattr(sighted, field) for field in _SIGHTED}
     for name in _SIGHTED_U64:
         values[name] = U64.kept(values[name])
+    since_ms, _ = sighted.since or (sighted.now_ms, None)
     return values | {
-        "state_since_ms": sighted.now_ms,
-        "wake_at_ms": sighted.now_ms,
+        "state_since_ms": since_ms,
+        "wake_at_ms": since_ms,
         "seen_at_ms": sighted.now_ms,
         "error_code": sighted.code,
         "error_detail": None if sighted.code is None else _text(sighted.detail),
@@ -447,6 +456,11 @@ def of_addresses(conn: Connection, addresses: Collection[str], operator: str) ->
     """Every request of these addresses that an operator knows, by address and created slot."""
     found = fetch(conn, _BY_ADDRESSES, {"wanted_addresses": addresses, "of": operator})
     return {(row.address, row.created_slot): row for row in map(RequestRow._make, found)}
+
+
+def known_among(conn: Connection, addresses: Collection[str], operator: str) -> set[tuple[str, int]]:
+    """Address and created slot of every request of these addresses that an operator knows."""
+    return {tuple(key) for key in fetch(conn, _KEYS, {"wanted_addresses": addresses, "of": operator})}
 
 
 def latest(conn: Connection, address: str) -> RequestRow | None:

@@ -127,12 +127,12 @@ class U64(TypeDecorator[int]):
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Callable[[int | None], int | None]:
-        return self.kept
+        return lambda value: value if value is None or value <= _I64_MAX else _I64_MAX
 
     @staticmethod
-    def kept(value: int | None) -> int | None:
+    def kept(value: int) -> int:
         """What is kept of a value."""
-        return value if value is None or value <= _I64_MAX else _I64_MAX
+        return min(value, _I64_MAX)
 
 
 # SQLite numbers rows by itself only in a column of exactly this type.

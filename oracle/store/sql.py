@@ -235,7 +235,7 @@ def _prepare(dialect: Dialect, statement: Update | Insert | Query, names: tuple[
 
 def is_among(column: Column[Any], name: str) -> ColumnElement[bool]:
     """`column IN (…)`, with members that are given as a list under this name at each execution: texts or numbers."""
-    return _Among(column, bindparam(name, type_=_Members(column.type)))
+    return _Among(column, bindparam(name, type_=_Members(are_texts=isinstance(column.type, String))))
 
 
 class _Members(TypeDecorator[Any]):
@@ -245,9 +245,9 @@ class _Members(TypeDecorator[Any]):
     impl = Text
     cache_ok = True
 
-    def __init__(self, kind: TypeEngine[Any]) -> None:
+    def __init__(self, *, are_texts: bool) -> None:
         super().__init__()
-        self.are_texts = isinstance(kind, String)
+        self.are_texts = are_texts
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "sqlite":

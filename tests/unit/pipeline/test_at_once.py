@@ -146,7 +146,12 @@ async def test_its_lease_is_counted_from_its_intent(loops: Loops, judge: Judge) 
 
     judge.says = slowly
     await states(loops, 0)
-    assert (await world.row()).lease_until_ms == world.clock.now_ms() + world.context.lease_ms
+    row = await world.row()
+    assert row.lease_until_ms == world.clock.now_ms() + world.context.lease_ms
+    assert row.state_since_ms == row.seen_at_ms + 60_000
+    seen, *later = await world.store.read(lambda c: journal.of(c, row.id))
+    assert (seen.at_ms, seen.slot) == (row.seen_at_ms, row.chain_slot)
+    assert {(line.at_ms, line.slot) for line in later} == {(row.state_since_ms, world.context.slot())}
 
 
 @pytest.mark.parametrize("where", ["to_admit", "to_buy"])
@@ -201,6 +206,7 @@ async def test_what_takes_long_to_be_judged_gets_its_row_first(
 async def test_a_request_that_has_its_row_is_not_bought_for_a_second_time(loops: Loops, judge: Judge) -> None:
     world = loops.world
     assert await states(loops, 0, 0) == [State.RUNNING] * 2
+    assert await states(loops, 0) == [State.RUNNING]
     assert len(loops.bought) == 1
     loops.places = 0
     assert await states(loops, 1) == [State.SEEN]
@@ -209,12 +215,27 @@ async def test_a_request_that_has_its_row_is_not_bought_for_a_second_time(loops:
     assert not await world.store.read(lambda c: attempts.of(c, 2))
 
 
-async def test_a_requester_has_no_more_open_than_he_may(loops: Loops, judge: Judge) -> None:
+async def test_a_requester_has_no_more_open_than_he_may_and_a_flood_of_his_is_not_judged(
+    loops: Loops, judge: Judge
+) -> None:
     world = loops.world
     policy = world.context.config.policy.model_copy(update={"max_open_per_requester": 2})
     world.context.config = world.context.config.model_copy(update={"policy": policy})
+    seen = await sighting(world, 3)
     assert await states(loops, 0) == [State.RUNNING]
     assert sorted(await states(loops, 1, 2)) == [State.RUNNING, State.SEEN]
+    assert len(judge.asked) == 3
+    await intake.take_in(world.context, seen)
+    assert (len(judge.asked), (await world.row(3)).state) == (3, State.SEEN)
+    world.clock.pass_by(at_once.PASSED_OVER_SECONDS)
+    assert at_once.is_possible(world.context, Look(decode_request(seen.address, seen.data), seen, OURS, 0))
+
+
+async def test_a_probe_of_a_paused_provider_is_left_to_the_loops(loops: Loops, judge: Judge) -> None:
+    breakers = loops.world.context.breakers
+    breakers.hold("bought", NOT_NOW("paused"))
+    assert await states(loops, 0) == [State.SEEN]
+    assert len(judge.asked) == 1
 
 
 async def test_an_answer_of_the_gateway_is_not_bought_again(loops: Loops, judge: Judge) -> None:

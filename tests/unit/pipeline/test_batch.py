@@ -45,6 +45,20 @@ async def test_what_comes_while_the_eager_are_busy_is_done_together_when_they_ha
     assert work.groups == [[0], [1, 2]]
 
 
+async def test_nothing_is_done_for_who_has_given_up_waiting() -> None:
+    work = Work()
+    batch = Batch(work.do, most=8, window_seconds=3_600.0, is_eager=True)
+    adding = [asyncio.create_task(batch.add(0))]
+    await work.has_begun.wait()
+    adding += [asyncio.create_task(batch.add(item)) for item in (1, 2)]
+    await asyncio.sleep(0)
+    adding.pop(1).cancel()
+    await asyncio.sleep(0)
+    work.may_go_on.set()
+    assert await asyncio.gather(*adding) == [0, -2]
+    assert work.groups == [[0], [2]]
+
+
 async def test_as_many_as_go_into_one_do_not_wait() -> None:
     work = Work()
     batch = Batch(work.do, most=2, window_seconds=3_600.0)
