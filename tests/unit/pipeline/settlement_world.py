@@ -131,7 +131,8 @@ class Memory:
         self._template = template
         self._raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._engine = create_engine("sqlite+pysqlite://", creator=lambda: self._raw, poolclass=StaticPool)
-        event.listen(self._engine, "begin", lambda conn: conn.exec_driver_sql("BEGIN"))
+        event.listen(self._engine, "begin", lambda conn: conn.connection.dbapi_connection.execute("BEGIN"))
+        self._conn = self._engine.connect()
 
     def clear(self) -> None:
         self._template.backup(self._raw)
@@ -153,19 +154,24 @@ class Memory:
         return None
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        with self._engine.connect() as conn:
-            return work(conn)
+        try:
+            return work(self._conn)
+        finally:
+            self._conn.rollback()
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
-        with self._engine.connect() as conn:
-            result = work(conn)
-            conn.commit()
+        try:
+            result = work(self._conn)
+            self._conn.commit()
             return result
+        finally:
+            self._conn.rollback()
 
     async def close(self) -> None:
         return None
 
     def dispose(self) -> None:
+        self._conn.close()
         self._engine.dispose()
         self._raw.close()
 
