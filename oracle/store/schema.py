@@ -224,7 +224,8 @@ requests: Final = Table(
         "ix_requests_closable", "operator", text("(ended_slot + retention_slots)"), where=FINAL_AND_NOT_CLOSED
     ),
     _index_where("ix_requests_unfinalized", "operator", "ended_slot", where=ENDED_AND_NOT_FINAL),
-    Index(None, "requester", "state"),
+    # With all that is asked when the open ones of a requester are counted, of which there may be thousands.
+    Index(None, "requester", "operator", "state"),
     Index(None, "output_sha256"),
     Index(None, "closed", "queue"),
 )

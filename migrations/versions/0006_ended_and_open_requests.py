@@ -1,4 +1,5 @@
-"""Ended requests that are to be made final, or closed, are found without looking at those that are kept."""
+"""Ended requests that are to be made final, or closed, are found without looking at those that are kept, and the open
+ones of a requester are counted without looking at any."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ depends_on: Final = None
 
 
 def upgrade() -> None:
+    op.create_index("ix_requests_requester_operator_state", "requests", ["requester", "operator", "state"])
+    op.drop_index("ix_requests_requester_state", "requests")
     op.create_index(
         "ix_requests_closable",
         "requests",
@@ -31,5 +34,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.create_index("ix_requests_requester_state", "requests", ["requester", "state"])
+    op.drop_index("ix_requests_requester_operator_state", "requests")
     op.drop_index("ix_requests_unfinalized", "requests")
     op.drop_index("ix_requests_closable", "requests")
