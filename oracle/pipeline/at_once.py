@@ -151,7 +151,7 @@ def intend_all(c: Connection, wishes: Sequence[Wish]) -> list[tuple[RequestRow, 
         allowed.append(at)
     for at in allowed:
         # Before the rows are made: whoever books locks the budgets first.
-        book(c, wishes[at])
+        budget.book_purchase(c, wishes[at].context, wishes[at].purchase)
     rows = requests.add_all(c, [wishes[at].sighted for at in allowed])
     if None in rows:
         # Another daemon has just made one of them: what is booked here must not stay.
@@ -161,15 +161,3 @@ def intend_all(c: Connection, wishes: Sequence[Wish]) -> list[tuple[RequestRow, 
     for at, row, attempt in zip(allowed, begun, attempts.intend_all(c, purchases), strict=True):
         results[at] = row, attempt
     return results
-
-
-def book(c: Connection, wish: Wish) -> None:
-    budget.book(
-        c,
-        wish.context,
-        wish.purchase.quoted_lamports,
-        wish.purchase.now_ms,
-        provider=wish.purchase.provider,
-        requester=wish.sighted.requester,
-        request_id=wish.purchase.row.id,
-    )

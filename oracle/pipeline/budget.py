@@ -10,6 +10,7 @@ from oracle.core.lifecycle import State
 from oracle.core.policy import BUDGET_EXHAUSTED, BUDGET_TOO_SMALL
 from oracle.pipeline.context import Context
 from oracle.store import ledger, requests, spending
+from oracle.store.changes import Purchase
 from oracle.store.schema import LedgerKind
 
 
@@ -35,6 +36,19 @@ def book(
         if spent + lamports > limit:
             raise BUDGET_TOO_SMALL(f"{spent} lamports spent on the request, {lamports} asked, {limit} allowed")
     spending.book(c, budgets_of(context.config, provider, requester), lamports, now_ms)
+
+
+def book_purchase(c: Connection, context: Context, purchase: Purchase) -> None:
+    """`book` for the job of a request."""
+    book(
+        c,
+        context,
+        purchase.quoted_lamports,
+        purchase.now_ms,
+        provider=purchase.provider,
+        requester=purchase.row.requester,
+        request_id=purchase.row.id,
+    )
 
 
 def budgets_of(config: Config, provider: str, requester: str) -> list[Budget]:

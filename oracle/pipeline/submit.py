@@ -138,15 +138,7 @@ def intend_all(
     waiting = recordings.find_all(c, [attempt.row.address for _, attempt, _ in wanted])
     bought = [each for each in wanted if each[1].row.address not in waiting]
     for context, attempt, _ in bought:
-        budget.book(
-            c,
-            context,
-            attempt.quoted_lamports,
-            attempt.now_ms,
-            provider=attempt.provider,
-            requester=attempt.row.requester,
-            request_id=attempt.row.id,
-        )
+        budget.book_purchase(c, context, attempt)
     moved = requests.move_all(c, [move for _, _, move in bought])
     intended = attempts.intend_all(c, [attempt for _, attempt, _ in bought])
     intents = iter(zip(moved, intended, strict=True))

@@ -127,7 +127,7 @@ class U64(TypeDecorator[int]):
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Callable[[int | None], int | None]:
-        return lambda value: value if value is None or value <= _I64_MAX else _I64_MAX
+        return lambda value: None if value is None else self.kept(value)
 
     @staticmethod
     def kept(value: int) -> int:

@@ -76,6 +76,14 @@ OPEN_SIGNATURE: Final = "state IN ('signed', 'sent', 'confirmed')"
 ADDRESSES: Final = [Pubkey.from_bytes(bytes([n + 1]) * 32) for n in range(8)]
 
 
+async def until(is_true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if is_true():
+                return
+            await asyncio.sleep(0.001)
+
+
 class Killed(BaseException):
     """`kill -9`: nothing of this process goes on from here."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import kept_answers
 import pytest
-from settlement_world import ADDRESSES, OURS, Memory, World
+from settlement_world import ADDRESSES, OURS, Memory, World, until
 from structlog.testing import capture_logs
 
 from oracle.chain.program.layout import decode_request
@@ -272,14 +272,6 @@ async def test_a_daemon_that_stops_buys_what_it_is_about_to_buy(loops: Loops, ju
     await loop
     assert loops.bought == [await loops.world.row()]
     assert loops.bought[0].state is State.RUNNING
-
-
-async def until(is_true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            if is_true():
-                return
-            await asyncio.sleep(0.001)
 
 
 async def test_what_must_be_claimed_or_fetched_first_is_left_to_the_loops(loops: Loops) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from settlement_world import Memory, World
+from settlement_world import Memory, World, until
 
 from oracle.core.compute import Money, Quote
 from oracle.core.lifecycle import State
@@ -41,14 +41,6 @@ class Steps:
 
     async def reaches(self, count: int) -> None:
         await until(lambda: len(self.begun) >= count)
-
-
-async def until(is_true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            if is_true():
-                return
-            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
