@@ -86,7 +86,7 @@ def running_surfpool(slot_milliseconds: int = 400, environment: Mapping[str, str
             raise SurfpoolUnavailable(f"{command[0]} does not start: {error}") from error
         try:
             surfpool = Surfpool(port)
-            if (failure := _wait_until_it_answers(surfpool, process)) is not None:
+            if (failure := _wait_until_it_makes_slots(surfpool, process)) is not None:
                 output.seek(0)
                 said = output.read()[-500:].decode(errors="replace").strip()
                 raise SurfpoolUnavailable(f"{command[0]} {failure}: {said}")
@@ -110,14 +110,18 @@ def _command(port: int, slot_milliseconds: int, environment: Mapping[str, str]) 
     raise SurfpoolUnavailable("SURFPOOL_HOST is not set, and there is no surfpool on PATH")
 
 
-def _wait_until_it_answers(surfpool: Surfpool, process: subprocess.Popen[bytes]) -> str | None:
+def _wait_until_it_makes_slots(surfpool: Surfpool, process: subprocess.Popen[bytes]) -> str | None:
+    # With the first slot that it makes, the block height of Surfpool 1.7.0 falls from 31 to 1: nobody may ask before.
+    first_slot: int | None = None
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             return f"ended with status {process.returncode}"
         with suppress(OSError, HTTPException, ValueError, RuntimeError):
-            surfpool.call("getLatestBlockhash")
             with socket.create_connection(("127.0.0.1", surfpool.port + 1), timeout=5):
+                slot = surfpool.call("getSlot", {"commitment": "confirmed"})
+            first_slot = slot if first_slot is None else first_slot
+            if slot > first_slot:
                 return None
         time.sleep(0.05)
-    return f"did not answer within {_START_SECONDS} seconds"
+    return f"made no slot within {_START_SECONDS} seconds"

@@ -11,7 +11,7 @@ from client_contract import CONTRACT, funded, payment
 from oracle.chain.rpc.client import Client
 from oracle.chain.rpc.pool import connect
 from oracle.chain.ws import Connected, PubSub, SignatureNotice, SlotNotice
-from oracle.testing.surfpool import Surfpool
+from oracle.testing.surfpool import Surfpool, running_surfpool
 
 pytestmark = pytest.mark.validator
 
@@ -26,6 +26,16 @@ async def client(surfpool: Surfpool) -> AsyncIterator[Client]:
 @pytest.mark.parametrize("contract", CONTRACT, ids=lambda contract: contract.__name__)
 async def test_the_client_and_surfpool_agree(client: Client, contract: Callable[[Client], Awaitable[None]]) -> None:
     await contract(client)
+
+
+@pytest.mark.usefixtures("surfpool")  # skips where there is none
+def test_the_block_height_of_a_surfpool_that_has_just_started_never_falls() -> None:
+    with running_surfpool() as fresh:
+        confirmed = {"commitment": "confirmed"}
+        first, height = fresh.call("getSlot", confirmed), 0
+        while fresh.call("getSlot", confirmed) < first + 2:
+            last, height = height, fresh.call("getBlockHeight", confirmed)
+            assert height >= last
 
 
 async def test_slots_and_signatures_are_told_by_surfpool(surfpool: Surfpool, client: Client) -> None:
