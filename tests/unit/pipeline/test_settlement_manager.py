@@ -21,7 +21,7 @@ from settlement_world import (
     somebody_expires,
 )
 
-HISTORIES = 3_000 if os.environ.get("ORACLE_TEST_LENGTH") == "long" else 200
+HISTORIES = 6_000 if os.environ.get("ORACLE_TEST_LENGTH") == "long" else 500
 STEPS = 24
 TTL_SLOTS = (100_000, 100_000, 100_000, 500, 200, 60)
 OTHERS = (cancel, rival_claims, rival_records, somebody_expires, payer_closes, payer_closes_and_submits_again)
@@ -33,7 +33,7 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-@pytest.mark.timeout(3_600 if HISTORIES > 200 else 600)
+@pytest.mark.timeout(3_600 if HISTORIES > 500 else 600)
 @settings(max_examples=HISTORIES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(choices=st.binary(min_size=100, max_size=900))
 def test_no_history_lands_two_settlements_or_leaves_a_request_open(
