@@ -22,11 +22,11 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, insert, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from oracle.core.lifecycle import State
-from oracle.store import requests
+from oracle.store import requests, schema
 from oracle.store.changes import Sighted
 from oracle.store.engine import Store, upgrade
 from oracle.store.requests import RequestRow
@@ -73,14 +73,21 @@ async def baseline(url: str, rows: int) -> Figure:
         for pragma in ("journal_mode=WAL", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
 
-    async def write(work: Callable[[Connection], object]) -> None:
+    async def step(row: RequestRow) -> None:
         async with engine.begin() as conn:
-            await conn.run_sync(work)
+            values = {"state": State.RUNNING, "state_since_ms": NOW_MS, "wake_at_ms": NOW_MS, "retries": 0}
+            free = {"lease_owner": None, "lease_until_ms": None}
+            is_held = (schema.requests.c.id == row.id, schema.requests.c.fence == row.fence)
+            done = await conn.execute(update(schema.requests).where(*is_held).values(**values, **free))
+            assert done.rowcount == 1
+            fact = {"request_id": row.id, "at_ms": NOW_MS, "event": "running", "old_state": row.state}
+            await conn.execute(insert(schema.journal).values(**fact, new_state=State.RUNNING))
 
+    store = await Store.open(url)
+    held = await store.write(lambda c: hold(c, "baseline", rows))
+    await store.close()
     try:
-        async with engine.begin() as conn:
-            held = await conn.run_sync(lambda c: hold(c, "baseline", rows))
-        seconds = await timed(held, 1, write)
+        seconds = await timed(held, 1, step)
     finally:
         await engine.dispose()
     return Figure("SQLAlchemy + aiosqlite, a commit each", rows, seconds, rows)
@@ -90,7 +97,7 @@ async def grouped(store: Store, rows: int, waiters: int) -> Figure:
     """The store, with so many loops that write at once."""
     held = await store.write(lambda c: hold(c, f"waiters-{waiters}", rows))
     before = store.commits
-    seconds = await timed(held, waiters, store.write)
+    seconds = await timed(held, waiters, lambda row: store.write(lambda c: move(c, row)))
     name = "this store, a commit each" if waiters == 1 else f"this store, {waiters} writers at once"
     return Figure(name, rows, seconds, store.commits - before)
 
@@ -124,14 +131,16 @@ def hold(conn: Connection, prefix: str, rows: int) -> list[RequestRow]:
     )
 
 
-async def timed(
-    held: list[RequestRow], waiters: int, write: Callable[[Callable[[Connection], object]], Awaitable[object]]
-) -> float:
+def move(conn: Connection, row: RequestRow) -> RequestRow:
+    return requests.move(conn, row, State.RUNNING, now_ms=NOW_MS)
+
+
+async def timed(held: list[RequestRow], waiters: int, step: Callable[[RequestRow], Awaitable[object]]) -> float:
     left = iter(held)
 
     async def loop() -> None:
         for row in left:
-            await write(lambda c, row=row: requests.move(c, row, State.RUNNING, now_ms=NOW_MS))  # type: ignore[misc]
+            await step(row)
 
     began = time.perf_counter()
     await asyncio.gather(*(loop() for _ in range(waiters)))
