@@ -19,7 +19,7 @@ from oracle.pipeline import budget, choice, inputs, submit
 from oracle.pipeline.admit import candidates_of, task_of
 from oracle.pipeline.context import Context, key_of
 from oracle.pipeline.decoded import request_of
-from oracle.store import attempts, journal
+from oracle.store import attempts, journal, requests
 from oracle.store.rows import AttemptRow, RequestRow
 from oracle.store.schema import AttemptState
 
@@ -82,26 +82,26 @@ async def _buy(context: Context, row: RequestRow, live: Sequence[AttemptRow], ru
         if not may_hedge(running, route) or not context.breakers.begin(route.provider):
             continue
         try:
-            intended = await _intend(context, row, live, route, quote)
+            held, intended = await _intend(context, row, live, route, quote)
         except OracleError as error:
             if error.error not in submit.NO_BUDGET:
                 raise
             continue
         log.info("rival bought", provider=route.provider, model=route.model, lane=intended.lane)
         task = task_of(request, content, route)
-        await submit.call(context, row, intended, task, IdempotencyKey(intended.idempotency_key))
+        await submit.call(context, held, intended, task, IdempotencyKey(intended.idempotency_key))
         return True
     return False
 
 
 async def _intend(
     context: Context, row: RequestRow, live: Sequence[AttemptRow], route: Route, quote: Quote
-) -> AttemptRow:
+) -> tuple[RequestRow, AttemptRow]:
     taken = {attempt.lane for attempt in live}
     lane = next(lane for lane in range(len(live) + 1) if lane not in taken)
     number, now_ms = row.attempts_made + 1, context.clock.now_ms()
 
-    def write(c: Connection) -> AttemptRow:
+    def write(c: Connection) -> tuple[RequestRow, AttemptRow]:
         budget.book(
             c,
             context,
@@ -120,9 +120,11 @@ async def _intend(
             old_state=row.state,
             detail=f"{route.provider} {route.model}",
         )
-        return attempts.intend(
+        # The lease outlives the call, whatever has been waited for before it.
+        held = requests.renew(c, row, now_ms, context.lease_ms)
+        return held, attempts.intend(
             c,
-            row,
+            held,
             lane=lane,
             number=number,
             provider=route.provider,

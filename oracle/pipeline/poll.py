@@ -344,8 +344,11 @@ async def cannot_tell(
         case Recovery.REPEAT:
             request = request_of(row)
             content, _ = await inputs.load(context, request)
+            now_ms = context.clock.now_ms()
+            # The lease outlives the call, as it did the first time.
+            held = await context.store.write(lambda c: requests.renew(c, row, now_ms, context.lease_ms))
             await submit.call(
-                context, row, attempt, submit.task_again(context, request, content, attempt), key, is_repeat=True
+                context, held, attempt, submit.task_again(context, request, content, attempt), key, is_repeat=True
             )
         case Recovery.LOOK_UP:
             await wait_for_certainty(context, row, attempt, why)

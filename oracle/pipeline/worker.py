@@ -46,6 +46,9 @@ _UNCOUNTED = frozenset(
 # Bells wake a loop at once; this bounds how late it notices work that another process left.
 LONGEST_NAP_SECONDS = 1.0
 
+# What is due by our clock and not by that of the database we cannot have: it must not be asked for without a pause.
+SHORTEST_NAP_SECONDS = 0.02
+
 
 async def run(
     context: Context,
@@ -131,7 +134,7 @@ async def nap_seconds(context: Context, states: Sequence[State]) -> float:
         return LONGEST_NAP_SECONDS
     if wake_ms is None:
         return LONGEST_NAP_SECONDS
-    return min(LONGEST_NAP_SECONDS, max(0.005, (wake_ms - context.clock.now_ms()) / 1000))
+    return min(LONGEST_NAP_SECONDS, max(SHORTEST_NAP_SECONDS, (wake_ms - context.clock.now_ms()) / 1000))
 
 
 async def attempt(context: Context, row: RequestRow, step: Step) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, case, func, insert, literal, select, update
 
 from oracle.store import ledger as booking
 from oracle.store.errors import ATTEMPT_EXISTS, CALL_EXISTS, ROW_MISSING
@@ -19,7 +19,7 @@ from oracle.store.rows import GatewayJobRow as GatewayJobRow
 from oracle.store.schema import LIVE_ATTEMPT, AttemptState, CallKind, CallState, LedgerKind, ledger
 from oracle.store.schema import gateway_calls as t
 from oracle.store.schema import gateway_jobs as j
-from oracle.store.sql import insert_new
+from oracle.store.sql import has_lapsed, insert_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ def hold(conn: Connection, owner: str, owned_until_ms: int) -> None:
 
 def abandoned(conn: Connection, now_ms: int, limit: int) -> list[CallRow]:
     """Open calls whose owner has not been heard of in time: it was killed."""
-    query = select(t).where(t.c.state == CallState.OPEN, t.c.owned_until_ms < now_ms).limit(limit)
+    is_left = has_lapsed(t.c.owned_until_ms, literal(now_ms, BigInteger))
+    query = select(t).where(t.c.state == CallState.OPEN, is_left).limit(limit)
     return [CallRow(*row) for row in conn.execute(query)]
 
 

@@ -158,7 +158,7 @@ ATTEMPT_OVER: Final = ErrorCode(
 CLOCKS_APART: Final = ErrorCode(
     "ORC-STORE-024",
     "Clock differs from that of the database server",
-    "Leases are times: a daemon whose clock is ahead would take what another still holds.",
+    "Leases are times: what is held by a clock that is ahead is rescued late, and by one that is behind, too early.",
     "Keep both clocks with NTP.",
     Verdict.RETRY,
 )

@@ -24,7 +24,7 @@ from oracle.store.rows import KnownRow as KnownRow
 from oracle.store.rows import RequestRow as RequestRow
 from oracle.store.schema import U64
 from oracle.store.schema import requests as t
-from oracle.store.sql import fetch, fetch_one, insert_all_new, is_among, is_one_of, run_each, update_each
+from oracle.store.sql import fetch, fetch_one, has_lapsed, insert_all_new, is_among, is_one_of, run_each, update_each
 
 # Named one by one, for an index finds what is in a list and not what is absent from one.
 OPEN: Final = frozenset(State) - ENDED
@@ -233,7 +233,11 @@ def _take(states: frozenset[State], in_turn: bool) -> ReturningUpdate[Any]:
             is_one_of(t.c.state, states),
             t.c.operator == bindparam("of"),
             t.c.wake_at_ms <= now_ms,
-            or_(t.c.lease_until_ms.is_(None), t.c.lease_until_ms <= now_ms, t.c.lease_owner == bindparam("keeper")),
+            or_(
+                t.c.lease_until_ms.is_(None),
+                has_lapsed(t.c.lease_until_ms, now_ms),
+                t.c.lease_owner == bindparam("keeper"),
+            ),
         )
         .order_by(t.c.wake_at_ms if in_turn else t.c.deadline_slot, t.c.id)
         .limit(bindparam("most", type_=Integer))

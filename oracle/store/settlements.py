@@ -36,7 +36,7 @@ from oracle.store.schema import LIVE_SETTLEMENT, SettlementKind, SettlementState
 from oracle.store.schema import settlements as t
 from oracle.store.schema import signature_members as m
 from oracle.store.schema import signatures as s
-from oracle.store.sql import fetch, fetch_one, insert_all_new, is_among, is_one_of, run_each, update_each
+from oracle.store.sql import fetch, fetch_one, has_lapsed, insert_all_new, is_among, is_one_of, run_each, update_each
 
 OPEN_SIGNATURE: Final = (SignatureState.SIGNED, SignatureState.SENT, SignatureState.CONFIRMED)
 
@@ -216,7 +216,7 @@ def take_pending(
 @cache
 def _take_pending(of_one_operator: bool) -> ReturningUpdate[Any]:
     now_ms = bindparam("at_ms", type_=BigInteger)
-    unleased = or_(t.c.lease_owner.is_(None), t.c.lease_until_ms <= now_ms)
+    unleased = or_(t.c.lease_owner.is_(None), has_lapsed(t.c.lease_until_ms, now_ms))
     query = select(t.c.id).where(t.c.state == SettlementState.PENDING, t.c.wake_at_ms <= now_ms, unleased)
     query = query.where(t.c.kind != SettlementKind.PURCHASE)
     if of_one_operator:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Boolean,
     Column,
     ColumnElement,
@@ -273,6 +274,29 @@ def _among_json(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
 def _among_array(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
     column, members = (compiler.process(clause, **options) for clause in element.clauses)
     return f"{column} = ANY ({members})"
+
+
+def has_lapsed(until_ms: Column[Any], now_ms: BindParameter[int]) -> ColumnElement[bool]:
+    """`until_ms <= now_ms`. On PostgreSQL by the clock of the server where that is behind ours: it is the one that all
+    daemons share, and one whose own jumps ahead must not take what the others hold."""
+    return _Lapsed(until_ms, now_ms)
+
+
+class _Lapsed(FunctionElement[bool]):
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_Lapsed, "sqlite")
+def _lapsed_by_ours(element: _Lapsed, compiler: SQLCompiler, **options: Any) -> str:
+    until_ms, now_ms = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{until_ms} <= {now_ms}"
+
+
+@compiles(_Lapsed, "postgresql")
+def _lapsed_by_both(element: _Lapsed, compiler: SQLCompiler, **options: Any) -> str:
+    until_ms, now_ms = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{until_ms} <= LEAST({now_ms}, CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT))"
 
 
 def is_one_of(column: Column[Any], members: Iterable[StrEnum]) -> ColumnElement[bool]:

@@ -36,7 +36,9 @@ from oracle.localnet.emulators.server import serve as serve_emulator
 from oracle.localnet.network import LOCAL_TERMS
 from oracle.localnet.ports import free_port
 from oracle.localnet.server import Node
+from oracle.pipeline import inputs, submit
 from oracle.pipeline.clock import Clock
+from oracle.pipeline.context import Context
 from oracle.pipeline.daemon import Daemon, assembled
 from oracle.store import migrate
 from oracle.store import requests as rows
@@ -149,6 +151,25 @@ class DrivenClock(Clock):
 
     def __post_init__(self) -> None:
         super().__init__(wall_ns=lambda: time.time_ns() + int(self.ahead_seconds * 1e9))
+
+
+def leases_at_slow_calls(monkeypatch: pytest.MonkeyPatch, clock: DrivenClock) -> list[int]:
+    """For how long, in milliseconds, a row is still held when its job is bought, where to load its input takes long."""
+    left_ms: list[int] = []
+    load, call = inputs.load, submit.call
+
+    async def slow_load(*arguments: Any) -> Any:
+        clock.ahead_seconds += 20
+        return await load(*arguments)
+
+    async def watched_call(context: Context, row: RequestRow, *more: Any, **named: Any) -> None:
+        assert row.lease_until_ms is not None
+        left_ms.append(row.lease_until_ms - clock.now_ms())
+        await call(context, row, *more, **named)
+
+    monkeypatch.setattr(inputs, "load", slow_load)
+    monkeypatch.setattr(submit, "call", watched_call)
+    return left_ms
 
 
 async def until(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = PATIENCE_SECONDS) -> T:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pipeline_world import DrivenClock, World, until
+from pipeline_world import DrivenClock, World, leases_at_slow_calls, until
 
 from oracle.client.requests import Submitted
 from oracle.core.lifecycle import State
@@ -214,3 +214,16 @@ async def test_a_request_that_has_lost_a_purchase_gets_no_rival(world: World, ot
         tried = await all_over(daemon, row.id)
     assert told(tried) == [(0, "scripted", "failed"), (0, "scripted", "succeeded")]
     assert (row.unconfirmed_purchases, other.requests) == (1, [])
+
+
+async def test_the_lease_outlives_the_call_that_buys_a_rival(
+    world: World, other: ScriptedOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.model.faults.add("hang", count=None)
+    async with world.daemon(clock=(clock := DrivenClock())) as daemon:
+        submitted = await world.submit(fee_lamports=FEE)
+        await world.reaches(daemon, submitted, State.RUNNING)
+        left_ms = leases_at_slow_calls(monkeypatch, clock)
+        await grows_slow(world, daemon, clock, submitted)
+        await world.reaches(daemon, submitted, State.SETTLED)
+        assert [daemon.context.lease_ms - left < 10_000 for left in left_ms] == [True]

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from pipeline_world import World, until
+from pipeline_world import DrivenClock, World, leases_at_slow_calls, until
 
 from oracle.core.compute import CannotTell
 from oracle.core.request import Status
@@ -42,3 +42,14 @@ async def test_a_look_up_that_is_refused_or_does_not_end_cannot_tell(
 
         await until(asked, "a look-up")
         assert (await world.ended(submitted)).header.status is Status.FULFILLED
+
+
+async def test_the_lease_outlives_the_call_that_repeats_a_lost_purchase(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.model.faults.add("lose_answer", on="POST *")
+    async with world.daemon(clock=(clock := DrivenClock())) as daemon:
+        left_ms = leases_at_slow_calls(monkeypatch, clock)
+        submitted = await world.submit()
+        assert (await world.ended(submitted)).header.status is Status.FULFILLED
+        assert [daemon.context.lease_ms - left < 10_000 for left in left_ms] == [True, True]
