@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from oracle.core import lifecycle
 from oracle.core.errors import OracleError
@@ -77,19 +75,6 @@ def test_a_move_that_is_not_in_the_table_is_refused_by_name(old: State, new: Sta
     with pytest.raises(OracleError, match=f"{old} -> {new}") as raised:
         lifecycle.check(old, new)
     assert raised.value.code == "ORC-CORE-001"
-
-
-@given(st.data())
-def test_no_walk_leaves_the_table_and_a_walk_that_only_works_never_meets_an_end(data: st.DataObject) -> None:
-    state = State.SEEN
-    for _ in range(30):
-        before, following = state, sorted(lifecycle.successors(state))
-        if not following:
-            assert state is State.VANISHED
-            return
-        state = data.draw(st.sampled_from(following))
-        lifecycle.check(before, state)
-        assert state is not before
 
 
 @pytest.mark.parametrize(

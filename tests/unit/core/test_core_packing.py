@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
@@ -103,6 +104,8 @@ def test_eight_records_share_a_transaction_and_a_ninth_does_not() -> None:
     assert wire_bytes([record(n) for n in range(1, 10)]) > packing.TRANSACTION_BYTES
 
 
+LISTS = (10 if os.environ.get("ORACLE_TEST_LENGTH") == "long" else 2) * settings().max_examples
+MANY = settings(max_examples=LISTS, deadline=None, suppress_health_check=list(HealthCheck))
 some_items = st.lists(
     st.builds(
         lambda instruction, deadline_slot, units, alone: (instruction, deadline_slot, units, alone),
@@ -122,12 +125,14 @@ some_items = st.lists(
 )
 
 
+@MANY
 @given(some_items)
 def test_nothing_is_left_out_and_nothing_goes_twice(items: list[Item]) -> None:
     packed = [item.id for items in pack(items, str(PAYER)) for item in items]
     assert sorted(packed) == [item.id for item in items]
 
 
+@MANY
 @given(some_items)
 def test_every_pack_keeps_every_limit(items: list[Item]) -> None:
     for members in pack(items, str(PAYER)):
@@ -137,12 +142,14 @@ def test_every_pack_keeps_every_limit(items: list[Item]) -> None:
             assert len(frozenset.union(*(item.keys for item in members)) | {str(PAYER), "budget"}) < 64
 
 
+@MANY
 @given(some_items)
 def test_an_item_that_is_alone_shares_with_nobody(items: list[Item]) -> None:
     for members in pack(items, str(PAYER)):
         assert len(members) == 1 or not any(item.alone for item in members)
 
 
+@MANY
 @given(some_items)
 def test_the_urgent_are_never_overtaken(items: list[Item]) -> None:
     packs = pack(items, str(PAYER))
@@ -158,6 +165,7 @@ def test_the_urgent_are_never_overtaken(items: list[Item]) -> None:
     assert shared == sorted(shared)
 
 
+@MANY
 @given(some_items)
 def test_a_pack_is_closed_only_by_an_item_that_does_not_fit(items: list[Item]) -> None:
     packs = [members for members in pack(items, str(PAYER)) if not members[0].alone]
@@ -192,6 +200,7 @@ def test_nothing_makes_no_pack() -> None:
     assert bisect([]) == []
 
 
+@MANY
 @given(some_items)
 def test_halves_hold_each_member_once_in_order_and_end_with_each_alone(items: list[Item]) -> None:
     halves = bisect(items)
