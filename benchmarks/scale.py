@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from bench import Instant, machine, memory_bytes
+from bench import Instant, forget_peak, machine, peak_bytes
 from scan import HEAD, accounts
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
@@ -135,6 +135,13 @@ def serving(count: int) -> Iterator[str]:
         node.stdout.close()
 
 
+def seconds_to_load() -> float:
+    """What a new process takes until the daemon's modules are there."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import oracle.pipeline.daemon"], check=True)
+    return time.perf_counter() - began
+
+
 async def fill(store: Store, operator: str, queue: str, count: int) -> None:
     """Rows as they are when a job runs for each of the requests."""
     addresses = list(accounts(count))
@@ -231,6 +238,8 @@ async def watched(directory: Path, url: str, count: int, seconds: float) -> None
 
     Provider._call = counted  # type: ignore[method-assign]
     provider, stalls = Busy(), list[Stall]()
+    loading_seconds = seconds_to_load()
+    forget_peak()
     began = time.perf_counter()
     async with assembled(config) as daemon:
         daemon.context.providers = {"instant": provider}
@@ -241,9 +250,11 @@ async def watched(directory: Path, url: str, count: int, seconds: float) -> None
         cpu = time.process_time() - cpu
         heart.cancel()
         halves = began + seconds / 2
-        print(f"  start to the first question to the provider  {provider.asked_at[0] - began:8.2f} s   (target 5)")
+        first_seconds = loading_seconds + provider.asked_at[0] - began
+        print(f"  restart to the first question                {first_seconds:8.2f} s   (target 5)")
+        print(f"  of it interpreter and imports                {loading_seconds:8.2f} s")
         print(f"  jobs asked after                             {len(provider.asked_of):8,}")
-        print(f"  memory                                       {memory_bytes() / 1e6:8.0f} MB  (target 500)")
+        print(f"  memory, at its peak                          {peak_bytes() / 1e6:8.0f} MB  (target 500)")
         for name, lengths in (
             ("", [stall.wall for stall in stalls]),
             (", running", [stall.process for stall in stalls]),
