@@ -142,6 +142,11 @@ class Context:
         """Our key, whose rows we work on."""
         return str(self.signer.public_key)
 
+    @property
+    def may_buy(self) -> bool:
+        """Not while the wallet is low, nor while the signer cannot sign what would settle it."""
+        return self.breakers.wallet is None and self.signer.trouble is None
+
     def terms(self) -> Terms:
         """What is asked of a request. Made anew only when something of it has changed: lists of requesters are long."""
         config, seconds = self.config, self.slots.slot_seconds

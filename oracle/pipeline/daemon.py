@@ -197,7 +197,7 @@ class Daemon:
                 submit.STATES,
                 submit.submit,
                 context.to_buy,
-                is_paused=lambda: context.breakers.wallet is not None,
+                is_paused=lambda: not context.may_buy,
             ),
             "poll": lambda: poll.run(context),
             "prepare": lambda: settle.prepare(context),

@@ -15,7 +15,7 @@ from oracle.core.compute import IdempotencyKey, Quote
 from oracle.core.errors import OracleError
 from oracle.core.identity import idempotency_key
 from oracle.core.routing import Route, is_slow, may_hedge
-from oracle.pipeline import budget, choice, inputs, submit
+from oracle.pipeline import budget, choice, inputs, rehearsal, submit
 from oracle.pipeline.admit import candidates_of, task_of
 from oracle.pipeline.context import Context, key_of
 from oracle.pipeline.decoded import request_of
@@ -40,7 +40,7 @@ async def rival(context: Context, row: RequestRow, live: Sequence[AttemptRow]) -
     An attempt of which nobody knows whether it runs keeps its rivals waiting: it may be a job already. And a request
     that has lost a purchase for good has had the job that it may cost besides.
     """
-    if row.unconfirmed_purchases:
+    if row.unconfirmed_purchases or not context.may_buy:
         return False
     request = request_of(row)
     routes = {(route.provider, route.model): route for route in candidates_of(context, request)}
@@ -74,6 +74,7 @@ async def _buy(context: Context, row: RequestRow, live: Sequence[AttemptRow], ru
         earlier = await context.store.read(lambda c: attempts.of(c, row.id))
         spent = sum(attempt.quoted_lamports for attempt in live)
         found = await choice.viable(context, row, request, task_of(request, content), earlier, also_lamports=spent)
+        await rehearsal.rehearse_again(context, row)
     except OracleError as error:
         log.info("no rival", code=error.code, detail=error.detail)
         return False

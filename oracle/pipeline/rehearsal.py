@@ -14,23 +14,33 @@ from solders.pubkey import Pubkey
 
 from oracle.chain.program import instructions
 from oracle.chain.program.errors import explain
+from oracle.chain.rpc.errors import BEHIND
 from oracle.chain.rpc.types import TransactionFailure
 from oracle.core.errors import OracleError
-from oracle.core.packing import MAX_COMPUTE_UNITS
+from oracle.core.lifecycle import State
+from oracle.core.packing import MAX_COMPUTE_UNITS, bisect
 from oracle.core.policy import FUTILE_SETTLEMENT, NOT_NOW
 from oracle.core.request import ZERO_HASH
 from oracle.pipeline.batch import Batch
 from oracle.pipeline.context import Context
-from oracle.pipeline.errors import OPERATOR_BROKE
-from oracle.pipeline.transactions import BUDGET_INSTRUCTIONS, message_of, unsigned
+from oracle.pipeline.errors import OPERATOR_BROKE, SETTLEMENT_REFUSED
+from oracle.pipeline.transactions import BUDGET_INSTRUCTIONS, is_of_wallet, message_of, unsigned
 from oracle.store.rows import RequestRow
 
 TOGETHER = 8
 NOT_NOW_SECONDS = 5.0
+BROKE_SECONDS = 10.0
+"""How often a request that waits for our wallet to be funded asks whether it is."""
+
+FRESH_MS = 10_000
+"""For how long a rehearsal is believed."""
 
 # What may change by itself, or ends the request by another's hand, of which the watcher will tell.
 _PASSING = ("ClaimedByAnother", "QueuePaused", "RequestEnded", "DeadlinePassed")
 WINDOW_SECONDS = 0.01
+
+# What one row can bring upon all: then each half is tried, down to the one whose fault it is.
+_SOMEBODYS_FAULT = (SETTLEMENT_REFUSED, BEHIND)
 
 
 def rehearsals(context: Context) -> Batch[RequestRow, None]:
@@ -41,20 +51,38 @@ def rehearsals(context: Context) -> Batch[RequestRow, None]:
 
 
 async def rehearse(context: Context, row: RequestRow) -> None:
-    """Raise ORC-POLICY-012 where the program would refuse the first transaction that this request needs."""
+    """Raise ORC-POLICY-012 where the program would refuse the next transaction that this request needs."""
     if context.rehearsals is None:
         context.rehearsals = rehearsals(context)
     await context.rehearsals.add(row)
 
 
+async def rehearse_again(context: Context, row: RequestRow) -> None:
+    """`rehearse`, where what admission has found is old by now, or was about another transaction."""
+    was_just_admitted = row.state is State.ADMITTED and not row.attempts_made
+    is_fresh = context.clock.now_ms() - row.state_since_ms < FRESH_MS
+    if context.config.policy.simulate_before_buying and not (was_just_admitted and is_fresh):
+        await rehearse(context, row)
+
+
 async def simulate_all(context: Context, rows: Sequence[RequestRow]) -> list[BaseException | None]:
-    """One result a row: None, or the error against it. A refused row is taken out, and the rest run again."""
+    """One result a row: None, or the error against it."""
+    try:
+        return await simulated(context, rows)
+    except OracleError as error:
+        if len(rows) == 1 or error.error not in _SOMEBODYS_FAULT:
+            return [error] * len(rows)
+        return [result for half in bisect(rows) for result in await simulate_all(context, half)]
+
+
+async def simulated(context: Context, rows: Sequence[RequestRow]) -> list[BaseException | None]:
+    """A refused row is taken out, and the rest run again. Raises where nobody is named."""
     results: list[BaseException | None] = [None] * len(rows)
     left = list(range(len(rows)))
     while left:
         message = message_of(
             context.signer.public_key,
-            [first_instruction(context, rows[at]) for at in left],
+            [next_instruction(context, rows[at]) for at in left],
             Hash.default(),
             unit_limit=MAX_COMPUTE_UNITS,
             micro_lamports=0,
@@ -68,11 +96,10 @@ async def simulate_all(context: Context, rows: Sequence[RequestRow]) -> list[Bas
         if failure is None:
             break
         culprit = -1 if failure.instruction is None else failure.instruction - BUDGET_INSTRUCTIONS
+        if is_of_wallet(failure):
+            raise OPERATOR_BROKE(failure.kind, retry_after_seconds=BROKE_SECONDS)
         if not 0 <= culprit < len(left):
-            error = OPERATOR_BROKE(failure.kind)
-            for at in left:
-                results[at] = error
-            break
+            raise SETTLEMENT_REFUSED(failure.kind)
         results[left.pop(culprit)] = judged(failure)
     return results
 
@@ -89,11 +116,11 @@ def judged(failure: TransactionFailure) -> OracleError | None:
     return FUTILE_SETTLEMENT(str(refusal))
 
 
-def first_instruction(context: Context, row: RequestRow) -> Instruction:
-    """What comes first on chain: the claim where one is required, else the record, with hashes yet unknown."""
+def next_instruction(context: Context, row: RequestRow) -> Instruction:
+    """What comes next on chain: the claim where one is still required, else the record, with hashes yet unknown."""
     request, key = Pubkey.from_string(row.address), context.signer.public_key
     operator = context.operator_account(row.queue)
-    if row.claim_required:
+    if row.claim_required and row.state in (State.SEEN, State.ADMITTED):
         return instructions.claim_request(
             context.program_id,
             request=request,

@@ -22,8 +22,8 @@ from oracle.core.lifecycle import State
 from oracle.core.policy import BUDGET_EXHAUSTED, BUDGET_TOO_SMALL
 from oracle.core.request import Request
 from oracle.core.routing import Route
-from oracle.pipeline import budget, choice, inputs, recorded, worker
-from oracle.pipeline.admit import candidates_of, task_of
+from oracle.pipeline import budget, choice, inputs, recorded, rehearsal, worker
+from oracle.pipeline.admit import candidates_of, content_to_judge, task_of
 from oracle.pipeline.context import Context, key_of
 from oracle.pipeline.decoded import request_of
 from oracle.pipeline.errors import UNEXPECTED
@@ -51,7 +51,16 @@ async def submit(context: Context, row: RequestRow) -> None:
 
 
 async def claim(context: Context, row: RequestRow) -> None:
-    """Nothing is bought on a queue with claims before the claim is confirmed."""
+    """Nothing is bought on a queue with claims before the claim is confirmed, and nothing is claimed that could not be
+    bought in time now."""
+    request = request_of(row)
+    content = await content_to_judge(context, request)
+    await choice.viable(context, row, request, task_of(request, content), await earlier_of(context, row))
+    await rehearsal.rehearse_again(context, row)
+    await intend_claim(context, row)
+
+
+async def intend_claim(context: Context, row: RequestRow) -> None:
     now_ms = context.clock.now_ms()
 
     def write(c: Connection) -> None:
@@ -82,9 +91,11 @@ async def buy_at_once(context: Context, row: RequestRow) -> None:
 async def buy(context: Context, row: RequestRow) -> None:
     request = request_of(row)
     content, _ = await inputs.load(context, request)
-    earlier = await context.store.read(lambda c: attempts.of(c, row.id)) if row.attempts_made else []
     refusals: list[OracleError] = []
-    for route, quote in await choice.viable(context, row, request, task_of(request, content), earlier):
+    routes = await choice.viable(context, row, request, task_of(request, content), await earlier_of(context, row))
+    if row.state is not State.SEEN:
+        await rehearsal.rehearse_again(context, row)
+    for route, quote in routes:
         if not context.breakers.begin(route.provider):
             refusals.append(choice.paused(context, [route]))
             continue
@@ -103,6 +114,10 @@ async def buy(context: Context, row: RequestRow) -> None:
             await worker.attempt(context, running, buying(attempt, task_of(request, content, route)))
         return
     raise next((error for error in refusals if error.verdict is Verdict.RETRY), refusals[0])
+
+
+async def earlier_of(context: Context, row: RequestRow) -> list[AttemptRow]:
+    return await context.store.read(lambda c: attempts.of(c, row.id)) if row.attempts_made else []
 
 
 async def intend(

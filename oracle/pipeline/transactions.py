@@ -14,6 +14,7 @@ from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from oracle.chain.program import instructions
+from oracle.chain.rpc.types import TransactionFailure
 from oracle.chain.signer import Signer
 from oracle.core.packing import Item
 from oracle.pipeline.context import Context
@@ -32,6 +33,14 @@ MOST_PUBLISHED_BYTES = 800
 
 # Measured (docs/reference/program.md), rounded up: they only decide how many share a transaction.
 _COMPUTE_UNITS = {"claim": 3_000, "record": 4_000, "publish": 8_000, "reject": 3_500, "expire": 2_500, "close": 2_500}
+
+
+_PAYER_WOULD_NOT_LIVE = {"InsufficientFundsForRent": {"account_index": 0}}
+
+
+def is_of_wallet(failure: TransactionFailure) -> bool:
+    """Whether our wallet cannot pay: it has no account, too few lamports, or too few left to stay rent-exempt."""
+    return failure.kind in ("AccountNotFound", "InsufficientFundsForFee") or failure.raw == _PAYER_WOULD_NOT_LIVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from oracle.core.lifecycle import State
 from oracle.core.policy import BALANCE_LOW, BUDGET_EXHAUSTED, NOT_NOW, PROVIDER_PAUSED, RETRIES_EXHAUSTED, disposition
 from oracle.core.request import Reason
 from oracle.pipeline.context import Context
-from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, UNEXPECTED
+from oracle.pipeline.errors import INPUT_UNREACHABLE, INPUT_WAITING, OPERATOR_BROKE, UNEXPECTED
 from oracle.pipeline.handover import Handover, Work
 from oracle.pipeline.notes import noted
 from oracle.providers.errors import PRICE_STALE
@@ -38,6 +38,7 @@ _UNCOUNTED = frozenset(
         BALANCE_LOW,
         INPUT_WAITING,
         PRICE_STALE,
+        OPERATOR_BROKE,
         *ENGINE_TROUBLE,
         *ENDPOINT_TROUBLE,
     )

@@ -111,6 +111,23 @@ async def test_a_low_wallet_pauses_buying_until_it_is_filled(world: World) -> No
         await world.reaches(daemon, submitted, State.SETTLED)
 
 
+async def test_nothing_is_bought_while_the_key_may_sign_for_no_more_today(world: World) -> None:
+    """What would be bought now could not be settled. One settlement costs 5,000 lamports."""
+    async with world.daemon(spending={"max_lamports_per_day": 8_000}) as daemon:
+        await world.reaches(daemon, await world.submit(nonce=1), State.SETTLED)
+        await world.submit(nonce=2)
+
+        async def spent() -> bool:
+            return daemon.context.signer.trouble is not None
+
+        await until(spent, "the end of the allowance")
+        third = await world.submit(nonce=3)
+        row = await world.reaches(daemon, third, State.ADMITTED)
+        said = await readiness(world)
+        assert (said["status"], list(said["problems"])) == (503, ["signer"])
+        assert (await tried(daemon, row.id), len(world.model.requests)) == ([], 2)
+
+
 async def test_a_low_balance_at_a_provider_pauses_buying_there_until_it_is_topped_up(world: World) -> None:
     purse = {"usd": 1.0}
     world.settings["providers"]["scripted"]["min_balance"] = 2.0

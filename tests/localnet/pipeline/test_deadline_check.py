@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from pipeline_world import SLOT_SECONDS, DrivenClock, World, until
+from solders.pubkey import Pubkey
 
+from oracle.chain.program.layout import QueueTerms
 from oracle.chain.rpc.types import PerformanceSample
+from oracle.client import requests
 from oracle.core.lifecycle import State
 from oracle.core.policy import DEADLINE_TOO_CLOSE
+from oracle.core.request import Status
+from oracle.localnet.network import LOCAL_TERMS
 from oracle.pipeline import choice
+from oracle.store.rows import RequestRow
 
 pytestmark = pytest.mark.localnet
 SETTLING_SECONDS = 20.0
+JOB_SECONDS = 8.0
 NEVER = {"settlement": {"flush_window_seconds": 3_600.0}, "daemon": {"drain_seconds": 0.1}}
 
 
@@ -44,3 +52,41 @@ async def test_nothing_is_bought_that_could_not_be_settled_in_time_as_settling_w
         needed = re.search(r"(\d+) slots needed", row.error_detail or "")
         assert needed is not None
         assert int(needed[1]) >= ttl_slots
+
+
+async def refused_as_too_late(world: World) -> RequestRow:
+    """A request whose deadline leaves less time than five jobs before it have taken, once it is judged."""
+    clock = DrivenClock()
+    async with world.daemon(clock=clock) as daemon:
+        world.model.flowing.clear()
+        earlier = [await world.submit(nonce=nonce) for nonce in range(5)]
+        for submitted in earlier:
+            await world.reaches(daemon, submitted, State.RUNNING)
+        clock.ahead_seconds = JOB_SECONDS
+        world.model.flowing.set()
+        for submitted in earlier:
+            await world.reaches(daemon, submitted, State.SETTLED)
+
+        async def measured() -> bool:
+            return len(await choice.measured(daemon.context, "scripted", "tiny")) == 5
+
+        await until(measured, "the measurement")
+        daemon.context.slots.seed([PerformanceSample(slot=60, slots=int(3 / SLOT_SECONDS), seconds=3)])
+        late = await world.submit(nonce=9, ttl_slots=daemon.context.slots.slots(JOB_SECONDS))
+        return await world.reaches(daemon, late, State.DECLINED, State.CLAIMING, State.RUNNING, State.SETTLING)
+
+
+async def test_nothing_is_bought_that_could_not_be_answered_in_time_as_its_jobs_were_measured(world: World) -> None:
+    row = await refused_as_too_late(world)
+    assert (row.state, row.error_code, row.attempts_made) == (State.DECLINED, DEADLINE_TOO_CLOSE.code, 0)
+
+
+class TestWithClaims:
+    @pytest.fixture
+    def terms(self) -> QueueTerms:
+        return replace(LOCAL_TERMS, claim_required=True)
+
+    async def test_nothing_is_claimed_that_could_not_be_answered_in_time(self, world: World) -> None:
+        row = await refused_as_too_late(world)
+        assert (row.state, row.error_code, row.attempts_made) == (State.DECLINED, DEADLINE_TOO_CLOSE.code, 0)
+        assert (await requests.read(world.rpc, Pubkey.from_string(row.address))).header.status is Status.PENDING

@@ -1,9 +1,11 @@
 """What a hostile or broken chain shows the daemon: each gets a code, and every other request goes on."""
 
 import pytest
-from pipeline_world import World, confirming_late, dropped_with_a_fork, until
+from pipeline_world import DrivenClock, World, confirming_late, dropped_with_a_fork, until
 from solders.account import Account
+from solders.instruction import Instruction
 from solders.keypair import Keypair
+from solders.system_program import ID as SYSTEM_PROGRAM
 
 from oracle.chain.program import instructions
 from oracle.chain.program.addresses import operator_address
@@ -13,6 +15,7 @@ from oracle.client.transact import transact
 from oracle.core.lifecycle import State
 from oracle.core.request import Status
 from oracle.localnet import network
+from oracle.pipeline import rehearsal
 from oracle.pipeline.daemon import Daemon
 from oracle.store import journal
 from oracle.store.rows import JournalRow
@@ -77,25 +80,53 @@ async def test_an_endpoint_that_refuses_us_for_a_while_ends_no_request(world: Wo
     assert (row.state, row.retries) == (State.SEEN, 0)
 
 
-async def test_a_removed_operator_buys_nothing(world: World) -> None:
-    submitted = await world.submit()
-    removal = instructions.remove_operator(
+def removal_of_us(world: World) -> Instruction:
+    return instructions.remove_operator(
         world.program_id,
         operator=operator_address(world.program_id, world.queue, world.authority.pubkey()),
         queue=world.queue,
         authority=world.authority.pubkey(),
     )
-    await transact(world.rpc, [removal], [world.authority])
+
+
+async def test_a_removed_operator_buys_nothing(world: World) -> None:
+    submitted = await world.submit()
+    await transact(world.rpc, [removal_of_us(world)], [world.authority])
     async with world.daemon() as daemon:
         row = await world.reaches(daemon, submitted, State.DECLINED)
     assert row.error_code == "ORC-POLICY-012"
     assert len(world.model_url.calls) == 0
 
 
-async def test_an_operator_without_lamports_buys_nothing_until_it_is_funded(world: World) -> None:
+async def test_a_request_that_has_waited_is_rehearsed_again_before_it_is_bought(world: World) -> None:
+    """Whatever it waited for: what was simulated at admission is no longer so."""
+    held = (await world.rpc.get_balance(world.authority.pubkey())).value
+    clock, often = DrivenClock(), {"balance_interval_seconds": 0.05}
+    async with world.daemon(clock=clock, daemon=often, policy={"min_wallet_lamports": held + 1}) as daemon:
+
+        async def is_paused() -> bool:
+            return not daemon.context.may_buy
+
+        await until(is_paused, "the pause")
+        submitted = await world.submit()
+        await world.reaches(daemon, submitted, State.ADMITTED)
+        clock.ahead_seconds += 11
+        # What its account held fills the wallet, too.
+        await transact(world.rpc, [removal_of_us(world)], [world.authority])
+        row = await world.reaches(daemon, submitted, State.DECLINED, State.SETTLED)
+    assert (row.state, row.error_code, row.attempts_made) == (State.DECLINED, "ORC-POLICY-012", 0)
+    assert len(world.model_url.calls) == 0
+
+
+@pytest.mark.parametrize("lamports", [None, 500_000], ids=["no account", "less than keeps it alive"])
+async def test_an_operator_without_lamports_buys_nothing_and_gives_nothing_up_until_it_is_funded(
+    world: World, lamports: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "BROKE_SECONDS", 0.05)
     submitted = await world.submit()
-    await world.node.call(lambda chain: chain.set_account(world.authority.pubkey(), None))
-    async with world.daemon() as daemon:
+    left = None if lamports is None else Account(lamports, b"", SYSTEM_PROGRAM)
+    await world.node.call(lambda chain: chain.set_account(world.authority.pubkey(), left))
+    async with world.daemon(policy={"max_retries": 0}) as daemon:
         row = await world.reaches(daemon, submitted, State.SEEN)
 
         async def postponed() -> bool:

@@ -134,13 +134,15 @@ class DrivenClock(Clock):
 
 
 class DrivenBells(Bells):
-    """Nobody rings: what a loop waits for is that time passes, and here it passes at once."""
+    """Whoever waits for nothing but the end of the daemon waits for time to pass, and here it passes at once."""
 
     def __init__(self, pass_by: Callable[[float], None]) -> None:
         super().__init__()
         self._pass_by = pass_by
 
     async def wait(self, name: str, seconds: float) -> bool:
+        if name != "stop":
+            return await super().wait(name, seconds)
         self._pass_by(seconds)
         return False
 
@@ -430,7 +432,7 @@ class World:
         if self._is_due("requests", "state = 'admitted' AND claim_required"):
             for row in await worker.take(self.context, (LifecycleState.ADMITTED,), 10):
                 if row.claim_required:
-                    await worker.attempt(self.context, row, submit.claim)
+                    await worker.attempt(self.context, row, submit.intend_claim)
         for request_id, address, created_slot, fee in self.database.rows(
             "SELECT id, address, created_slot, fee_lamports FROM requests "
             "WHERE state = 'claimed' OR (state = 'admitted' AND NOT claim_required)"

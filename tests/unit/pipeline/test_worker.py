@@ -11,9 +11,11 @@ from settlement_world import Memory, World, until
 
 from oracle.core.compute import Money, Quote
 from oracle.core.lifecycle import State
+from oracle.core.policy import RETRIES_EXHAUSTED
 from oracle.core.routing import Route
 from oracle.pipeline import submit, worker
 from oracle.pipeline.context import Context
+from oracle.pipeline.errors import UNEXPECTED
 from oracle.pipeline.handover import Handover
 from oracle.store.rows import RequestRow
 
@@ -131,3 +133,25 @@ async def test_the_lease_of_a_purchase_is_counted_from_its_intent(database: Memo
     assert bought_for.state is State.RUNNING
     assert bought_for.lease_until_ms == world.clock.now_ms() + world.context.lease_ms
     assert (await world.row()).lease_until_ms == bought_for.lease_until_ms
+
+
+async def test_a_step_that_fails_is_tried_as_often_as_is_allowed_and_ever_more_rarely_then_the_request_is_rejected(
+    database: Memory,
+) -> None:
+    world = World(database)
+    await waiting(world, 100_000)
+    tried, waits_ms = 0, list[int]()
+
+    async def step(context: Context, row: RequestRow) -> None:
+        nonlocal tried
+        tried += 1
+        raise UNEXPECTED("simulated")
+
+    while (row := await world.row()).state is State.SEEN:
+        waits_ms.append(row.wake_at_ms - world.clock.ms)
+        world.clock.ms = row.wake_at_ms
+        (held,) = await worker.take(world.context, (State.SEEN,), 1)
+        await worker.attempt(world.context, held, step)
+    assert waits_ms[1:5] == [375, 750, 1_500, 3_000]
+    assert tried == world.context.config.policy.max_retries + 1
+    assert (row.state, row.error_code) == (State.REFUSED, RETRIES_EXHAUSTED.code)
