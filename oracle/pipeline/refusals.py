@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 BELL = "settlements"
 MAX_REFUSALS = 6
+LONGEST_POSTPONEMENT_SECONDS = 10.0
 
 # Never given up: without them a request would not end, nor the money go back (law 7).
 DUTIES = (SettlementKind.EXPIRE, SettlementKind.CLOSE)
@@ -151,12 +152,17 @@ async def held(context: Context, settlement: SettlementRow, write: Callable[[Con
 async def postpone(context: Context, members: Sequence[Member], error: OracleError) -> None:
     """Due again soon, each by itself: what happened to one of them meanwhile is not the others' affair."""
     log.warning("settlement postponed", code=error.code, detail=error.detail, members=len(members))
-    wait = backoff_seconds(1, context.clock.jitter(), told=error.retry_after_seconds)
-    await asyncio.gather(*(noted(context, lambda m=m: put_off_by(context, m, wait, error)) for m in members))  # type: ignore[misc]
+    await asyncio.gather(*(noted(context, lambda m=m: put_off_by(context, m, error)) for m in members))  # type: ignore[misc]
 
 
-async def put_off_by(context: Context, member: Member, wait: float, error: OracleError) -> None:
-    await put_off(context, member.settlement, wait, error.code, error.detail, member.settlement.args)
+async def put_off_by(context: Context, member: Member, error: OracleError) -> None:
+    """It is nobody's fault as far as is known, so there is no limit to it; but it is tried more and more rarely."""
+    postponed = times(member.settlement, "postponed") + 1
+    wait = backoff_seconds(
+        postponed, context.clock.jitter(), most=LONGEST_POSTPONEMENT_SECONDS, told=error.retry_after_seconds
+    )
+    args = {**member.settlement.args, "postponed": postponed}
+    await put_off(context, member.settlement, wait, error.code, error.detail, args)
 
 
 async def put_off(

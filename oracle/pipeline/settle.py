@@ -29,6 +29,7 @@ from oracle.pipeline.transactions import (
     BUDGET_INSTRUCTIONS,
     Member,
     fee_lamports,
+    is_of_wallet,
     member_of,
     message_of,
     signed,
@@ -46,8 +47,6 @@ STATES = (State.COMPUTED, State.REFUSED)
 BATCH = 512
 PACKS_AT_ONCE = 32
 LIVE_ONE_SECONDS = 1.0
-
-_WALLET = ("AccountNotFound", "InsufficientFundsForFee")
 
 # What one member can bring upon a whole pack: then each half is tried, down to the one whose fault it is.
 _SOMEBODYS_FAULT = (SETTLEMENT_REFUSED, BEHIND, LEASE_LOST, SIGNATURE_OPEN)
@@ -202,7 +201,7 @@ def culprit(failure: TransactionFailure, members: Sequence[Member]) -> int:
     """The position of the member that was refused. Raises where the wallet is at fault, or nobody is named."""
     if failure.instruction is not None and 0 <= failure.instruction - BUDGET_INSTRUCTIONS < len(members):
         return failure.instruction - BUDGET_INSTRUCTIONS
-    if failure.kind in _WALLET or len(members) == 1:
+    if is_of_wallet(failure):
         raise OPERATOR_BROKE(failure.kind)
     raise SETTLEMENT_REFUSED(failure.kind)
 
@@ -212,7 +211,8 @@ async def sign_and_send(context: Context, members: Sequence[Member], simulation:
     units = compute_unit_limit(
         simulation.units_consumed or MAX_COMPUTE_UNITS, margin=context.config.settlement.compute_margin
     )
-    price = await context.fees.price(escalation=max(times(member.settlement, "expiries") for member in members))
+    written = [meta.pubkey for member in members for meta in member.instruction.accounts if meta.is_writable]
+    price = await context.fees.price(written, escalation=max(times(m.settlement, "expiries") for m in members))
     # A remote signer may take longer than a blockhash lives, so the blockhash comes after it is ready.
     await context.signer.ready()
     blockhash = await context.blockhashes.get(min_context_slot=simulation.slot)

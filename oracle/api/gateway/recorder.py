@@ -115,7 +115,7 @@ class Recorder:
         units = compute_unit_limit(
             simulation.units_consumed or MAX_COMPUTE_UNITS, margin=context.config.settlement.compute_margin
         )
-        price = await context.fees.price(row.refusals)
+        price = await context.fees.price(escalation=row.refusals)
         await self._signer.ready()
         blockhash = await context.rpc.get_latest_blockhash()
         message = message_of(key, [instruction], blockhash.blockhash, unit_limit=units, micro_lamports=price)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import structlog
 from settlement_world import (
     ADDRESSES,
+    CONFIG,
     OURS,
     Memory,
     Script,
@@ -20,6 +22,8 @@ from oracle.core.request import Status
 from oracle.core.settlement import SignatureState
 from oracle.pipeline import settle
 from oracle.store.schema import SettlementKind, SettlementState
+
+DEAR = CONFIG.policy.finalize_claims_above_lamports
 
 
 async def computed(database: Memory, count: int = 1, **request: object) -> World:
@@ -370,7 +374,40 @@ async def test_a_simulation_that_names_nobody_is_tried_in_halves(database: Memor
     await world.run(world.send)
     assert sorted(len(transaction.members) for transaction in world.sent.values()) == [1, 2]
     [spoiled_one] = await world.settlements(2)
-    assert (spoiled_one.state, spoiled_one.error_code) == (SettlementState.PENDING, "ORC-PIPE-012")
+    assert (spoiled_one.state, spoiled_one.error_code) == (SettlementState.PENDING, "ORC-SETTLE-001")
+
+
+async def test_what_no_simulation_blames_on_anybody_is_tried_ever_more_rarely_and_given_up_by_nobody(
+    database: Memory,
+) -> None:
+    world, waits_ms = await computed(database), list[int]()
+    world.rpc.refusal = lambda transaction: "ProgramAccountNotFound"
+    for _ in range(8):
+        await world.run(world.send)
+        [intent] = await world.settlements()
+        waits_ms.append(intent.wake_at_ms - world.clock.ms)
+        world.clock.pass_by(waits_ms[-1] / 1000)
+    assert waits_ms == [750, 1_500, 3_000, 6_000, 7_500, 7_500, 7_500, 7_500]
+    assert intent.state is SettlementState.PENDING
+
+
+@pytest.mark.parametrize(("fee_lamports", "waits"), [(DEAR - 1, False), (DEAR, False), (DEAR + 1, True)])
+async def test_a_claim_on_a_dear_request_is_believed_once_it_is_final(
+    database: Memory, fee_lamports: int, waits: bool
+) -> None:
+    world = World(database)
+    world.submit(0, claim_required=True)
+    world.advance(40)
+    await world.run(world.watch)
+    database.rows(f"UPDATE requests SET fee_lamports = {fee_lamports}")
+    await world.run(world.work)
+    await world.run(world.send)
+    world.advance(2)
+    await world.run(world.follow)
+    assert (await world.row()).state is (State.CLAIMING if waits else State.CLAIMED)
+    world.advance(40)
+    await world.run(world.follow)
+    assert (await world.row()).state is State.CLAIMED
 
 
 async def test_an_empty_wallet_keeps_everything_due_and_counts_against_nothing(database: Memory) -> None:
