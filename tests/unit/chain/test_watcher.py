@@ -403,6 +403,22 @@ async def test_a_request_that_only_a_scan_found_while_pushes_were_live_is_counte
         assert world.watcher.stats.missed_pushes == 1
 
 
+async def test_how_old_the_newest_news_of_each_channel_was_is_told() -> None:
+    exchange = Exchange()
+    world = World(exchange=exchange, scan_seconds=3600.0)
+    assert world.pubsub is not None
+    async with running(world.pubsub.run()), watching(world) as events:
+        await until(lambda: world.pubsub.connected and world.watcher.stats.scans == 1)
+        exchange.lines[0].notify("slot", new_slot(103))
+        await until(lambda: world.watcher.stats.push_slot == 103)
+        exchange.lines[0].notify("program", pushed(world, Pubkey.new_unique(), request_data(PENDING, 98), 98))
+        await following(events)
+        world.ledger.put(Pubkey.new_unique(), request_data(PENDING, 130), 130)
+        world.ledger.confirmed = 140
+        await world.watcher.scan(sweep=False)
+        assert world.watcher.stats.lag_seconds == {"push": pytest.approx(5 * 0.4), "scan": pytest.approx(10 * 0.4)}
+
+
 async def test_what_is_remembered_of_closed_requests_is_forgotten() -> None:
     world, address = World(), Pubkey.new_unique()
     world.ledger.put(address, request_data(PENDING, 50), 50)

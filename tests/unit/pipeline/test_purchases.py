@@ -360,6 +360,27 @@ async def test_a_purchase_that_failed_on_chain_has_cost_its_fee_and_bought_nothi
     assert found.state is State.ADMITTED
 
 
+async def test_the_blockhash_is_read_once_the_signer_is_ready(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A remote signer may take longer than a blockhash lives."""
+    steps: list[str] = []
+
+    async def ready(_: KeypairSigner) -> None:
+        steps.append("ready")
+
+    async def read() -> None:
+        steps.append("blockhash")
+
+    monkeypatch.setattr(KeypairSigner, "ready", ready)
+    manager.cluster.on["blockhash"] = read
+    buying = asyncio.create_task(manager.buy())
+    await manager.cluster.was_sent.wait()
+    await manager.land()
+    await buying
+    assert steps[-2:] == ["ready", "blockhash"]
+
+
 # --- what may be repeated ---
 
 
