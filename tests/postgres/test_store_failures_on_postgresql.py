@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
 import test_store_on_postgresql as gathered
+from chaos_wait import until
 from postgres_server import Server
 from sqlalchemy import Connection, text
 from store_world import sighting
@@ -126,14 +129,33 @@ async def test_a_text_with_a_nul_is_refused_with_a_code(store: Store) -> None:
     assert raised.value.error is VALUE_REFUSED
 
 
-@pytest.mark.parametrize("setting", ["synchronous_commit = off"])
-async def test_a_server_that_would_lose_commits_is_refused(url: str, server: Server, setting: str) -> None:
+async def test_a_server_that_acknowledges_commits_too_early_is_refused(url: str, server: Server) -> None:
     psql = await asyncpg.connect(user="postgres", database=name_of(url), host=server.directory)
-    await psql.execute(f"ALTER DATABASE {name_of(url)} SET {setting}")
+    await psql.execute(f"ALTER DATABASE {name_of(url)} SET synchronous_commit = off")
     await psql.close()
     with pytest.raises(OracleError) as raised:
         await Store.open(url)
     assert raised.value.error is NOT_DURABLE
+
+
+async def test_a_server_that_does_not_sync_is_refused(url: str, server: Server) -> None:
+    async with without_fsync(server):
+        with pytest.raises(OracleError, match="fsync=off") as raised:
+            await Store.open(url)
+    assert raised.value.error is NOT_DURABLE
+
+
+async def test_a_server_that_syncs_no_longer_is_refused_by_a_store_that_connects_anew(
+    store: Store, server: Server
+) -> None:
+    await store.write(lambda c: marks.put(c, "mark", 1))
+    async with without_fsync(server):
+        with pytest.raises(OracleError, match=CONNECTION_LOST.code):
+            await store.write(lambda c: c.execute(text("SELECT pg_terminate_backend(pg_backend_pid())")))
+        with pytest.raises(OracleError) as raised:
+            await store.write(lambda c: marks.put(c, "mark", 2))
+    assert raised.value.error is NOT_DURABLE
+    assert await store.read(lambda c: marks.get(c, "mark")) == 1
 
 
 @pytest.mark.parametrize(
@@ -196,6 +218,29 @@ WAIT_UNTIL_BOTH_HAVE_BEGUN = """
         END LOOP;
     END $$
 """
+
+
+@asynccontextmanager
+async def without_fsync(server: Server) -> AsyncIterator[None]:
+    psql = await asyncpg.connect(user="postgres", database="postgres", host=server.directory)
+
+    async def change(statement: str, setting: str) -> None:
+        await psql.execute(statement)
+        await psql.execute("SELECT pg_reload_conf()")
+
+        async def is_in_force() -> bool:
+            return bool(await psql.fetchval("SHOW fsync") == setting)
+
+        # The server that makes new sessions has read it by the time it reaches this one.
+        await until(is_in_force, f"fsync = {setting}", 30.0)
+
+    try:
+        await change("ALTER SYSTEM SET fsync = off", "off")
+        yield
+    finally:
+        # The other tests share the server.
+        await change("ALTER SYSTEM RESET fsync", "on")
+        await psql.close()
 
 
 def raise_in(conn: Connection, sqlstate: str) -> None:
