@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -203,12 +204,23 @@ async def test_a_server_that_crashes_loses_nothing_that_was_acknowledged(store: 
     assert codes <= {CONNECTION_LOST.code, COMMIT_UNKNOWN.code}
 
 
-def test_no_test_of_the_store_is_hidden_by_another_of_its_name() -> None:
-    for origin in {test.__module__ for test in vars(gathered).values() if callable(test)} - {gathered.__name__}:
-        for name, test in vars(sys.modules[origin]).items():
-            if name.startswith("test_"):
-                assert getattr(gathered, name) is test, f"{origin}.{name}"
+def test_every_test_of_the_store_that_is_not_of_sqlite_itself_runs_on_postgresql_too() -> None:
+    modules = {path.stem for path in STORE_TESTS.glob("test_*.py")}
+    assert modules > OF_SQLITE_ITSELF.keys()
+    for origin in modules - OF_SQLITE_ITSELF.keys():
+        tests = {name: test for name, test in vars(import_module(origin)).items() if name.startswith("test_")}
+        assert tests, origin
+        for name, test in tests.items():
+            # Another module may have one of the same name, which hides it.
+            assert getattr(gathered, name, None) is test, f"{origin}.{name}"
 
+
+STORE_TESTS = Path(__file__).parents[1] / "unit" / "store"
+OF_SQLITE_ITSELF = {
+    "test_store_lock": "PostgreSQL is shared: locks are files, beside a database's own or named after a key",
+    "test_store_prepared": "PostgreSQL's statements are prepared by its driver, not by us",
+    "test_store_sqlite": "files, pragmas and full disks; what PostgreSQL has in place of them is here",
+}
 
 WAIT_UNTIL_BOTH_HAVE_BEGUN = """
     DO $$ BEGIN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from test_store_allowances import *  # noqa: F403
 from test_store_attempts import *  # noqa: F403
 from test_store_calls import *  # noqa: F403
 from test_store_duties import *  # noqa: F403
