@@ -229,18 +229,9 @@ def bought_all(c: Connection, jobs: Sequence[tuple[Started, Postponement]]) -> l
 async def unknown(context: Context, row: RequestRow, attempt: AttemptRow, why: str) -> None:
     now_ms = context.clock.now_ms()
     log.warning("purchase unknown", provider=attempt.provider, attempt=attempt.number, why=why)
-    await context.store.write(lambda c: attempts.unknown(c, attempt.id, now_ms, detail=why))
-    await context.write(
-        lambda c: requests.postpone(
-            c,
-            row,
-            now_ms=now_ms,
-            wake_at_ms=now_ms + 1_000,
-            is_failure=False,
-            kept_until_ms=context.kept_until_ms(row, now_ms),
-        ),
-        State.RUNNING,
-    )
+    kept_until_ms = context.kept_until_ms(row, now_ms)
+    later = Postponement(row, now_ms, now_ms + 1_000, is_failure=False, kept_until_ms=kept_until_ms)
+    await context.write(lambda c: attempts.unknown(c, attempt.id, later, detail=why), State.RUNNING)
 
 
 async def not_bought(context: Context, row: RequestRow, attempt: AttemptRow, error: OracleError) -> None:

@@ -1,7 +1,8 @@
 """Attempts: one row for each provider job, written before it is bought, with its cost in the ledger.
 
-`intend` is a decision and needs the request's lease. What is learned about a job that was bought is a fact, and is
-written whoever holds the request now: a job id that nobody recorded is money that nobody can find again.
+`intend` is a decision and `unknown` a judgement: both need the request's lease. What is learned about a job that was
+bought is a fact, and is written whoever holds the request now: a job id that nobody recorded is money that nobody can
+find again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sqlalchemy import BigInteger, Connection, Text, Update, bindparam, case, fu
 from oracle.core.lifecycle import State
 from oracle.store import ledger as booking
 from oracle.store import requests
-from oracle.store.changes import Finish, Purchase, Started
+from oracle.store.changes import Finish, Postponement, Purchase, Started
 from oracle.store.errors import ATTEMPT_EXISTS, ROW_MISSING
 from oracle.store.rows import AttemptRow as AttemptRow
 from oracle.store.rows import RequestRow
@@ -155,10 +156,15 @@ def started_all(conn: Connection, jobs: Sequence[Started]) -> list[AttemptState]
 
 
 def unknown(
-    conn: Connection, attempt_id: int, now_ms: int, *, code: str | None = None, detail: str | None = None
+    conn: Connection, attempt_id: int, later: Postponement, *, code: str | None = None, detail: str | None = None
 ) -> AttemptRow:
-    """Nobody can say yet whether the job was bought (law 5). Leaves an attempt that has ended as it is."""
-    return _write(conn, _UNKNOWN, attempt_id, code=code, detail=detail, wake_at_ms=now_ms)
+    """Nobody can say yet whether the job was bought (law 5); the held request is put off. Leaves an attempt that has
+    ended as it is.
+
+    Raises ORC-STORE-016 where the request is not held: whoever holds it now may have found the job.
+    """
+    requests.postpone_all(conn, [later])
+    return _write(conn, _UNKNOWN, attempt_id, code=code, detail=detail, wake_at_ms=later.now_ms)
 
 
 def finish(

@@ -12,7 +12,7 @@ from oracle.core.errors import OracleError
 from oracle.core.lifecycle import State
 from oracle.store import attempts, experience, ledger, schema
 from oracle.store.attempts import AttemptRow
-from oracle.store.changes import Started
+from oracle.store.changes import Postponement, Started
 from oracle.store.engine import Store
 from oracle.store.errors import ATTEMPT_EXISTS, LEASE_LOST, ROW_MISSING
 from oracle.store.experience import Experience
@@ -33,14 +33,12 @@ async def test_an_attempt_is_intended_with_its_key_and_its_quote_counts_as_spent
 async def test_a_second_attempt_in_a_lane_is_refused_while_the_first_is_live(store: Store) -> None:
     row = await held(store)
     first = await intend(store, row)
-    for make_live in (
-        lambda c: attempts.unknown(c, first.id, NOW),
-        lambda c: attempts.started(c, first.id, "job-1", None, NOW),
-    ):
-        with pytest.raises(OracleError) as raised:
-            await intend(store, row)
-        assert raised.value.error is ATTEMPT_EXISTS
-        await store.write(make_live)
+    await assert_lane_is_taken(store, row)
+    await doubt(store, row, first)
+    row = await take(store, row)
+    await assert_lane_is_taken(store, row)
+    await store.write(lambda c: attempts.started(c, first.id, "job-1", None, NOW))
+    await assert_lane_is_taken(store, row)
     assert await spent(store) == 1_000
     assert (await now(store, row)).attempts_made == 1
 
@@ -127,16 +125,29 @@ async def test_a_job_id_is_recorded_whoever_holds_the_request_now(store: Store, 
 
 
 async def test_an_unknown_purchase_is_still_live(store: Store) -> None:
-    attempt = await intend(store, await held(store))
-    unknown = await store.write(lambda c: attempts.unknown(c, attempt.id, NOW, code="ORC-X-001", detail="timed out"))
+    row = await held(store)
+    attempt = await intend(store, row)
+    unknown = await doubt(store, row, attempt, code="ORC-X-001", detail="timed out")
     assert (unknown.state, unknown.error_code, unknown.error_detail) == ("unknown", "ORC-X-001", "timed out")
     assert [live.id for live in await store.read(lambda c: attempts.live(c, attempt.request_id))] == [attempt.id]
 
 
 async def test_doubt_about_an_attempt_that_has_ended_changes_nothing_of_its_end(store: Store) -> None:
-    attempt = await intend(store, await held(store))
+    row = await held(store)
+    attempt = await intend(store, row)
     await finish(store, attempt, "succeeded")
-    assert (await store.write(lambda c: attempts.unknown(c, attempt.id, NOW))).state is AttemptState.SUCCEEDED
+    assert (await doubt(store, row, attempt)).state is AttemptState.SUCCEEDED
+
+
+async def test_doubt_of_a_stopped_holder_changes_nothing_of_what_another_has_found(store: Store, other: Store) -> None:
+    stopped = await held(store)
+    attempt = await intend(store, stopped)
+    await take(other, stopped, owner=OTHER_OWNER, now_ms=NOW + 2 * MINUTE)
+    found = await other.write(lambda c: attempts.started(c, attempt.id, "job-1", None, NOW + 2 * MINUTE))
+    with pytest.raises(OracleError) as raised:
+        await doubt(store, stopped, attempt)
+    assert raised.value.error is LEASE_LOST
+    assert await store.read(lambda c: attempts.get(c, attempt.id)) == found
 
 
 @pytest.mark.parametrize(("cost_lamports", "booked"), [(0, 0), (400, 400), (1_500, 1_500), (None, 1_000)])
@@ -318,6 +329,17 @@ async def intend(
         )
 
     return await store.write(write)
+
+
+async def assert_lane_is_taken(store: Store, row: RequestRow) -> None:
+    with pytest.raises(OracleError) as raised:
+        await intend(store, row)
+    assert raised.value.error is ATTEMPT_EXISTS
+
+
+async def doubt(store: Store, row: RequestRow, attempt: AttemptRow, **why: str) -> AttemptRow:
+    later = Postponement(row, NOW, NOW, is_failure=False)
+    return await store.write(lambda c: attempts.unknown(c, attempt.id, later, **why))
 
 
 async def finish(store: Store, attempt: AttemptRow, state: str, cost_lamports: int | None = None) -> AttemptRow:
