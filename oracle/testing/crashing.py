@@ -37,14 +37,15 @@ from oracle.testing.crash_points import Points, watch_providers, watched
 class Life:
     """One life of a daemon. Everything here can be pickled, so that a process can be forked to live it.
 
-    `crash_at` kills it, `record` is a file to which each point is appended when it is first reached. `clock_steps` are
-    `(seconds after the start, seconds)` by which its wall clock jumps. `gateway` makes it one of `oracle gateway`.
-    `replaced` are names with another value, such as `("oracle.providers.nosana.compute.INDEX_LAG_SECONDS", 1.0)`: what
-    takes minutes there would take them in a test.
+    `crash_at` kills it, `stop_at` stops it until SIGCONT, `record` is a file to which each point is appended when it is
+    first reached. `clock_steps` are `(seconds after the start, seconds)` by which its wall clock jumps. `gateway` makes
+    it one of `oracle gateway`. `replaced` are names with another value, such as
+    `("oracle.providers.nosana.compute.INDEX_LAG_SECONDS", 1.0)`: what takes minutes there would take them in a test.
     """
 
     config: Path
     crash_at: str | None = None
+    stop_at: str | None = None
     record: Path | None = None
     clock_steps: Sequence[tuple[float, float]] = ()
     gateway: bool = False
@@ -69,7 +70,9 @@ def live(life: Life) -> Points:
         setattr(pkgutil.resolve_name(owner), name, value)
     config = load(life.config)
     set_up(config.log)
-    points = Points(_both(_crash(life.crash_at), _recorder(life.record)))
+    points = Points(
+        _each(_recorder(life.record), _send(signal.SIGKILL, life.crash_at), _send(signal.SIGSTOP, life.stop_at))
+    )
     with watched(points):
         asyncio.run(_run(config, points, stepped_clock(life.clock_steps), with_gateway=life.gateway))
     return points
@@ -91,15 +94,15 @@ async def _run(config: Config, points: Points, clock: Clock, *, with_gateway: bo
 OnReach = Callable[[str, int], None]
 
 
-def _crash(at: str | None) -> OnReach:
-    name, colon, number = (at or "").rpartition(":")
-    target = (name, int(number)) if colon else (at, 1)
+def _send(number: signal.Signals, at: str | None) -> OnReach:
+    name, colon, turn = (at or "").rpartition(":")
+    target = (name, int(turn)) if colon else (at, 1)
 
-    def crash(name: str, count: int) -> None:
+    def send(name: str, count: int) -> None:
         if (name, count) == target:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
-    return crash
+    return send
 
 
 def _recorder(path: Path | None) -> OnReach:
@@ -114,12 +117,12 @@ def _recorder(path: Path | None) -> OnReach:
     return record
 
 
-def _both(first: OnReach, second: OnReach) -> OnReach:
-    def both(name: str, count: int) -> None:
-        second(name, count)
-        first(name, count)
+def _each(*listeners: OnReach) -> OnReach:
+    def each(name: str, count: int) -> None:
+        for listen in listeners:
+            listen(name, count)
 
-    return both
+    return each
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
