@@ -31,12 +31,20 @@ NOSANA_EVERY = 40
 """Nosana allows few look-ups a minute, so most requests go elsewhere."""
 
 
-async def ask_for(oracle: Oracle, random: Random, *, seconds: float, per_second: float, ttl_slots: int = 8_000) -> None:
+async def ask_for(
+    oracle: Oracle,
+    random: Random,
+    *,
+    seconds: float,
+    per_second: float,
+    ttl_slots: int = 8_000,
+    nosana_every: int = NOSANA_EVERY,
+) -> None:
     """Ask at a steady rate for so many seconds."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         (model, queue, _) = random.choices(_KINDS, [weight for *_, weight in _KINDS])[0]
-        if len(oracle.asked) % NOSANA_EVERY == 0:
+        if len(oracle.asked) % nosana_every == 0:
             model, queue = "gpu", "open"
         await oracle.ask(model, queue=queue, ttl_slots=ttl_slots, end=_ENDS.get(model, (Status.FULFILLED,)))
         await asyncio.sleep(random.expovariate(per_second))

@@ -461,4 +461,5 @@ async def town(
             yield made
         finally:
             for oracle in made.oracles:
-                await oracle.daemon.kill()
+                for daemon in (oracle.daemon, oracle.second):
+                    await daemon.kill()
