@@ -155,11 +155,12 @@ def _laws(conn: Connection) -> dict[str, Any]:
 
 
 def _written(conn: Connection, table: str) -> list[str]:
-    """The indexes as they were written, where the database keeps that."""
-    if conn.dialect.name != "sqlite":
-        return []
-    query = text("SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :table AND sql IS NOT NULL")
-    return sorted(" ".join(row.sql.split()) for row in conn.execute(query, {"table": table}))
+    """The indexes as they were written, or as the database would write them."""
+    query = {
+        "sqlite": "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :table AND sql IS NOT NULL",
+        "postgresql": "SELECT indexdef FROM pg_indexes WHERE tablename = :table",
+    }[conn.dialect.name]
+    return sorted(" ".join(written.split()) for written in conn.execute(text(query), {"table": table}).scalars())
 
 
 def _default(column: Any) -> str | None:
