@@ -37,6 +37,8 @@ async def recorded(town: Town, scenario: Scenario, name: str) -> list[str]:
     reached = file.read_text().splitlines()
     status = await oracle.daemon.stop()
     assert status == 0, f"{scenario.name} stopped with {status}:\n{oracle.tail()}"
+    passed_by = set(scenario.passes) - set(reached)
+    assert not passed_by, f"{scenario.name} did not come by {', '.join(sorted(passed_by))}"
     return reached
 
 

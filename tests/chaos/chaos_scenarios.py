@@ -26,6 +26,7 @@ class Scenario:
     """`crash_first` names a point at which an earlier life has ended: what is watched is the life after it.
 
     `alone` says that its script looks at, or changes, what all requests of an oracle share: it is played once on each.
+    `passes` are points that it is played for: a life that does not come by them any more tests something else.
     """
 
     play: Callable[[Oracle], Awaitable[None]]
@@ -34,6 +35,7 @@ class Scenario:
     queue: str = "open"
     network: str | None = None
     alone: bool = False
+    passes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -131,8 +133,9 @@ async def answer_lost(oracle: Oracle) -> None:
 
 
 async def retried(oracle: Oracle) -> None:
-    """A provider is out of order when it is asked for a quote."""
-    oracle.nosana.faults.add("error", on="GET /markets", status=503, count=1)
+    """A provider is out of order for longer than one try: what cannot be bought for at once is only left to be
+    admitted, and put off when that fails, too."""
+    oracle.nosana.faults.add("error", on="GET /markets", status=503, count=3)
     await oracle.ask("gpu")
 
 
@@ -318,7 +321,7 @@ LIVES = (
     Scenario(contested, queue="hasty", settings=_PATIENT, alone=True),
     Scenario(orphaned, queue="hasty", alone=True),
     Scenario(vanished, queue="hasty", alone=True),
-    Scenario(lost, alone=True),
+    Scenario(lost, alone=True, passes=("before rpc.sendTransaction follow.resend",)),
 )
 """Of a request, whoever is paid for it, the quickest first."""
 
@@ -330,8 +333,8 @@ PURCHASES = (
     Scenario(bought, network="deployment"),
     Scenario(bought_in_a_batch, network="batch", queue="patient"),
     Scenario(bought_at_chat, network="intelligence"),
-    Scenario(retried),
-    Scenario(never_ended),
+    Scenario(retried, passes=("after store.write worker.try_later postpone_all",)),
+    Scenario(never_ended, passes=("after provider.cancel nosana poll.follow",)),
     Scenario(bought_on_nosana, crash_first="after http.POST nosana /jobs/list"),
     Scenario(bought_on_nosana, crash_first="before provider.submit nosana submit.call"),
     Scenario(bought_on_chain, crash_first="after rpc.sendTransaction orders.Orders.send"),

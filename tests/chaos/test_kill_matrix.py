@@ -26,7 +26,6 @@ async def test_whatever_point_the_daemon_is_killed_at_every_law_is_kept(
         reached = await points(place, LIVES)
         killed_at, breaches = await breaches_of_all(place, reached, but={})
     say(capsys, f"{killed_at} crash points in {time.monotonic() - began:.0f} s")
-    assert "before rpc.sendTransaction follow.resend" in {point for its in reached.values() for point in its}
     assert not breaches, "\n".join(breaches)
 
 

@@ -38,5 +38,4 @@ async def test_wherever_the_daemon_is_killed_in_a_purchase_every_law_is_kept_and
                 f"{side} provider.fetch {provider} poll.follow",
             } <= every
             assert any(point.startswith(f"{side} http.POST {provider} ") for point in every)
-    assert {f"{side} provider.cancel nosana poll.follow" for side in ("before", "after")} <= every
     assert not breaches, "\n".join(breaches)
