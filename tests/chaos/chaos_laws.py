@@ -16,6 +16,7 @@ from oracle.chain.program import idl
 from oracle.chain.program.events import (
     Event,
     InferenceRecorded,
+    OutputPublished,
     RequestCancelled,
     RequestClosed,
     RequestExpired,
@@ -23,9 +24,11 @@ from oracle.chain.program.events import (
     RequestSubmitted,
     read_events,
 )
+from oracle.chain.program.layout import decode_request
 from oracle.core.identity import idempotency_key
 from oracle.core.request import RequestKey, Status
 from oracle.localnet.chain import Chain
+from oracle.localnet.emulators.openai import scripted_words
 
 _ENDS: dict[type[Event], Status] = {
     InferenceRecorded: Status.FULFILLED,
@@ -68,6 +71,8 @@ class History:
 
     ends: dict[Pubkey, list[Status]] = field(default_factory=dict)
     closes: Counter[Pubkey] = field(default_factory=Counter)
+    published: dict[Pubkey, list[bytes]] = field(default_factory=dict)
+    """What each request shows as its output, once for each time that it was published."""
     fees_asked: dict[Pubkey, int] = field(default_factory=dict)
     created_slots: dict[Pubkey, int] = field(default_factory=dict)
     """Where each request came to stay: a fork may have moved it since it was sent."""
@@ -93,6 +98,10 @@ def history(chain: Chain) -> History:
             if isinstance(event, RequestSubmitted):
                 found.fees_asked[event.request] = event.fee_lamports
                 found.created_slots[event.request] = event.created_slot
+            elif isinstance(event, OutputPublished):
+                account = chain.account(event.request)
+                shown = decode_request(event.request, account.data).inline_output if account is not None else b""
+                found.published.setdefault(event.request, []).append(shown)
             elif isinstance(event, RequestClosed):
                 found.closes[event.request] += 1
             elif (end := _ENDS.get(type(event))) is not None:
@@ -127,12 +136,21 @@ def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator
             yield f"{asked.prompt}: ended {ends[0].name}, not {' or '.join(end.name for end in asked.ends)}"
         if found.closes[asked.address] > 1:
             yield f"{asked.prompt}: closed {found.closes[asked.address]} times"
+        due = [answer_to(oracle, asked)] if asked.output_cap and ends == [Status.FULFILLED] else []
+        if (shown := found.published.get(asked.address, [])) != due:
+            yield f"{asked.prompt}: published {shown}, not {due}"
         created_slot = found.created_slots.get(asked.address, asked.created_slot)
         jobs = paid_jobs(oracle, found, replace(asked, created_slot=created_slot)) - oracle.doubled[asked.prompt]
         if jobs > PAID_JOBS.get(asked.model, jobs):
             yield f"{asked.prompt}: {jobs} paid jobs"
     yield from _sold(oracle, found)
     yield from _books(oracle, found)
+
+
+def answer_to(oracle: Oracle, asked: Asked) -> bytes:
+    """What the chat server of that name says to it."""
+    words = oracle.town.models[asked.model].words
+    return "".join(scripted_words([{"role": "user", "content": asked.prompt}], words)).encode()
 
 
 def paid_jobs(oracle: Oracle, found: History, asked: Asked) -> int:

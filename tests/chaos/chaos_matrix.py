@@ -32,8 +32,11 @@ async def points(place: Town, scenarios: Sequence[Scenario]) -> Reached:
 
 
 async def breaches_of_all(place: Town, reached: Reached, *, but: Reached) -> tuple[int, list[str]]:
-    """Kill at every point of `reached` that `but` does not reach, too. How many those are, and every breach."""
+    """Kill at every point of `reached` that `but` does not reach, too, and at those that a life is played for. How many
+    those are, and every breach."""
     by_point = {point: which for point, which in grouped({**but, **reached}).items() if which[0] in reached}
+    kills = [Kill(point, which[0]) for point, which in by_point.items() if point not in which[0].passes]
+    kills += [Kill(point, scenario) for scenario in reached for point in scenario.passes]
     numbers = itertools.count()
 
     async def row(kills: Sequence[Kill]) -> list[str]:
@@ -41,10 +44,12 @@ async def breaches_of_all(place: Town, reached: Reached, *, but: Reached) -> tup
             missed = await killed(place, kills, f"{next(numbers):03d}")
         except AssertionError as error:
             return [f"{', '.join(map(str, kills))}: {error}"]
-        return [breach for kill in missed for breach in await alone(kill.point)]
+        return [breach for kill in missed for breach in await alone(kill)]
 
-    async def alone(point: str) -> list[str]:
-        for scenario in itertools.islice(itertools.cycle(by_point[point]), TRIES):
+    async def alone(missed: Kill) -> list[str]:
+        point = missed.point
+        ways = [missed.scenario] if point in missed.scenario.passes else by_point[point]
+        for scenario in itertools.islice(itertools.cycle(ways), TRIES):
             kill = Kill(point, scenario)
             try:
                 if not await killed(place, [kill], f"{next(numbers):03d}"):
@@ -53,17 +58,17 @@ async def breaches_of_all(place: Town, reached: Reached, *, but: Reached) -> tup
                 return [f"{kill}: {error}"]
         return [f"{point}: recorded once, and not reached again"]
 
-    found = await in_turn([lambda kills=kills: row(kills) for kills in rows(by_point)])
-    return len(by_point), [*itertools.chain(*found), *await broken_laws(place, as_expected=True)]
+    found = await in_turn([lambda kills=kills: row(kills) for kills in rows(kills)])
+    return len(kills), [*itertools.chain(*found), *await broken_laws(place, as_expected=True)]
 
 
-def rows(by_point: Mapping[str, Sequence[Scenario]]) -> list[list[Kill]]:
-    kills: dict[Scenario, list[Kill]] = {}
-    for point, (scenario, *_) in by_point.items():
-        kills.setdefault(scenario, []).append(Kill(point, scenario))
+def rows(kills: Sequence[Kill]) -> list[list[Kill]]:
+    of: dict[Scenario, list[Kill]] = {}
+    for kill in kills:
+        of.setdefault(kill.scenario, []).append(kill)
     return [
         list(reversed(row))
-        for scenario, its in kills.items()
+        for scenario, its in of.items()
         for row in _parts(its, 1 if scenario.alone or scenario.crash_first else IN_A_ROW)
     ]
 

@@ -26,7 +26,8 @@ class Scenario:
     """`crash_first` names a point at which an earlier life has ended: what is watched is the life after it.
 
     `alone` says that its script looks at, or changes, what all requests of an oracle share: it is played once on each.
-    `passes` are points that it is played for: a life that does not come by them any more tests something else.
+    `passes` are points that it is played for: a life that does not come by them any more tests something else. It is
+    killed at each of them, though other lives come by there, too.
     """
 
     play: Callable[[Oracle], Awaitable[None]]
@@ -92,6 +93,11 @@ async def rejected(oracle: Oracle) -> None:
 
 async def fallen_back(oracle: Oracle) -> None:
     await oracle.ask("shaky")
+
+
+async def published(oracle: Oracle) -> None:
+    """The requester has paid for room for the answer on chain."""
+    await oracle.ask("free", output_cap=400)
 
 
 async def closed(oracle: Oracle) -> None:
@@ -297,6 +303,20 @@ class FirstLost:
 
 FEE_LAMPORTS = 10_000_000
 """So much that it pays for an hour of a server."""
+OF_SETTLING = tuple(
+    f"{side} {step}"
+    for step in (
+        "store.write settle.gather take",
+        "rpc.simulateTransaction settle.simulate",
+        "signer.sign transactions.signed",
+        "store.write settle.sign_and_send record_signatures",
+        "rpc.sendTransaction settle.sign_and_send",
+        "store.write settle.sign_and_send sent_all",
+        "rpc.getSignatureStatuses follow.turn",
+        "store.write follow.landed landed_all",
+    )
+    for side in ("before", "after")
+)
 _PATIENT: Mapping[str, Any] = {"settlement": {"flush_window_seconds": 0.7}}
 
 LIVES = (
@@ -313,6 +333,8 @@ LIVES = (
     Scenario(paid, crash_first="after http.POST dear /v1/chat/completions"),
     Scenario(answered, crash_first="before http.POST free /v1/chat/completions"),
     Scenario(answered, crash_first="before rpc.sendTransaction settle.sign_and_send"),
+    # The second to be signed is the output: from there on what is settled is that.
+    Scenario(published, crash_first="before store.write settle.sign_and_send record_signatures:2", passes=OF_SETTLING),
     Scenario(overtaken, queue="claims", settings=_PATIENT, alone=True),
     Scenario(broke, settings={"policy": {"simulate_before_buying": False, "min_wallet_lamports": 0}}, alone=True),
     Scenario(timed_out),

@@ -93,6 +93,8 @@ class Asked:
     prompt: str
     ends: tuple[Status, ...]
     """How it may end, whatever crash comes in between."""
+    output_cap: int = 0
+    """So much room it has for its output on chain."""
 
 
 @dataclass(slots=True)
@@ -263,6 +265,7 @@ class Oracle:
         ttl_slots: int = 8_000,
         end: tuple[Status, ...] = (Status.FULFILLED,),
         content: Input | None = None,
+        output_cap: int = 0,
     ) -> Asked:
         """Put a request on chain; no two have the same prompt."""
         nonce = next(self.nonces)
@@ -277,12 +280,12 @@ class Oracle:
             nonce=nonce,
             fee_lamports=fee_lamports,
             ttl_slots=ttl_slots,
-            output_cap=0,
+            output_cap=output_cap,
             body=body,
         )
         slot = await self.town.transact([step], key)
         address = request_address(idl.program_id(), place, key.pubkey(), nonce, sha256(encode_body(body)).digest())
-        asked = Asked(address, slot, queue, model, prompt, end)
+        asked = Asked(address, slot, queue, model, prompt, end, output_cap)
         self.asked.append(asked)
         return asked
 
@@ -300,7 +303,11 @@ class Oracle:
             state, closed, final = known.get(str(asked.address), ("unseen", 0, 0))
             if state not in ENDED or not (closed or (final and asked.queue != "brief")):
                 left.append(f"{asked.address} of {asked.model} is {state}, closed {closed}, final {final}")
-        for table, states in (("attempts", LIVE_ATTEMPT), ("signatures", OPEN_SIGNATURE)):
+        for table, states in (
+            ("attempts", LIVE_ATTEMPT),
+            ("settlements", LIVE_SETTLEMENT),
+            ("signatures", OPEN_SIGNATURE),
+        ):
             for (found,) in self.select(f"SELECT state FROM {table} WHERE state IN ({states})"):
                 left.append(f"{table}: one is {found}")
         return left + [f"a {self.network} runs" for each in self.sold() if each.ended is None]
@@ -354,6 +361,7 @@ def grant(chain: Chain, owner: Pubkey) -> int:
 
 
 LIVE_ATTEMPT = "'intended', 'unknown', 'running'"
+LIVE_SETTLEMENT = "'pending', 'sent', 'landed'"
 OPEN_SIGNATURE = "'signed', 'sent', 'confirmed'"
 
 
