@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chaos_networks import NETWORKS, Sold
 from chaos_town import Asked, Oracle, Town
@@ -25,10 +26,12 @@ from oracle.chain.program.events import (
     read_events,
 )
 from oracle.chain.program.layout import decode_request
+from oracle.core import dataquery
 from oracle.core.identity import idempotency_key
 from oracle.core.request import RequestKey, Status
 from oracle.localnet.chain import Chain
 from oracle.localnet.emulators.openai import scripted_words
+from oracle.providers.sources import geo
 
 _ENDS: dict[type[Event], Status] = {
     InferenceRecorded: Status.FULFILLED,
@@ -48,6 +51,8 @@ PAID_JOBS = {
     "doubled": 2,
 }
 """The most jobs that a request may cost, by model: docs/reliability.md, with `max_unconfirmed_purchases = 1`."""
+PAID_FETCHES = 2
+"""The most fetches of its data that a request may cost: docs/reliability.md, likewise."""
 MOST_ATTEMPTS = 40
 LISTING = bytes.fromhex("36aec14311298426")
 """How an instruction begins that lists a job: nosana.md §2."""
@@ -115,7 +120,7 @@ async def broken_laws(town: Town, *, as_expected: bool) -> list[str]:
     """Every breach in the town, in words. `as_expected`: each request must have had the end that was foreseen for it,
     which holds after a single crash, but not in every storm."""
     found = await town.node.call(history)
-    breaches = list(_money(town, found))
+    breaches = [*_money(town, found), *_fetches(town)]
     for oracle in town.oracles:
         breaches += [f"{oracle.name}: {breach}" for breach in _of_oracle(oracle, found, as_expected=as_expected)]
     return breaches
@@ -125,6 +130,14 @@ def _money(town: Town, found: History) -> Iterator[str]:
     burned = sum(found.spent_lamports.values())
     if found.held_lamports + burned != town.minted_lamports:
         yield f"{found.held_lamports} held and {burned} burned are not the {town.minted_lamports} that were made"
+
+
+def _fetches(town: Town) -> Iterator[str]:
+    """Nobody has paid for data that nobody has asked about."""
+    paid = len(_fetched(town))
+    of_requests = sum(paid_fetches(town, asked) for oracle in town.oracles for asked in oracle.asked)
+    if paid != of_requests:
+        yield f"{paid} fetches of data were paid, {of_requests} of them for requests"
 
 
 def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator[str]:
@@ -143,6 +156,9 @@ def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator
         jobs = paid_jobs(oracle, found, replace(asked, created_slot=created_slot)) - oracle.doubled[asked.prompt]
         if jobs > PAID_JOBS.get(asked.model, jobs):
             yield f"{asked.prompt}: {jobs} paid jobs"
+        fetches = paid_fetches(oracle.town, asked)
+        if fetches > PAID_FETCHES or (_is_of_data(asked) and ends == [Status.FULFILLED] and not fetches):
+            yield f"{asked.prompt}: {fetches} paid fetches"
     yield from _sold(oracle, found)
     yield from _books(oracle, found)
 
@@ -171,6 +187,25 @@ def paid_jobs(oracle: Oracle, found: History, asked: Asked) -> int:
     if asked.model == "intelligence":
         return sum(asked.prompt in str(body) for body in oracle.town.models["gpu"].requests)
     return 0
+
+
+def paid_fetches(town: Town, asked: Asked) -> int:
+    """How often the data network's own books say that somebody paid for the place that a request asks about."""
+    if not _is_of_data(asked):
+        return 0
+    box = geo.box_of(dataquery.parse(asked.prompt))
+    assert box is not None
+    return _fetched(town).count(box.geojson())
+
+
+def _fetched(town: Town) -> list[Any]:
+    """The place of each fetch that was paid for."""
+    history = town.maps.books()["history"].values()
+    return [line["payload"] for lines in history for line in lines if line["credits"]]
+
+
+def _is_of_data(asked: Asked) -> bool:
+    return asked.prompt.startswith(dataquery.SCHEME)
 
 
 def _sold(oracle: Oracle, found: History) -> Iterator[str]:

@@ -18,7 +18,7 @@ from solders.transaction import VersionedTransaction
 
 from oracle.chain.program import idl, instructions, layout
 from oracle.chain.program.addresses import queue_address
-from oracle.core.request import Status, Uri
+from oracle.core.request import Data, Status, Uri
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +114,14 @@ async def fetched(oracle: Oracle) -> None:
     """The input lies behind a URI."""
     uri = f"https://inputs.example/{oracle.requester.pubkey()}"
     await oracle.ask("free", content=Uri(uri, hashlib.sha256(served_at(uri)).digest()))
+
+
+async def mapped(oracle: Oracle) -> None:
+    """The input is bought from a data network that can neither repeat nor look up: like a job there, it is bought again
+    once, and not twice."""
+    query = oracle.town.plot()
+    data = Data(query, hashlib.sha256(query.encode()).digest())
+    await oracle.ask("free", content=data, end=(Status.FULFILLED, Status.REJECTED))
 
 
 async def timed_out(oracle: Oracle) -> None:
@@ -317,6 +325,11 @@ OF_SETTLING = tuple(
     )
     for side in ("before", "after")
 )
+OF_DATA = tuple(
+    f"{side} {step}"
+    for step in ("store.write data.booked book", "http.POST maps /map-data", "store.write data.load results.put_input")
+    for side in ("before", "after")
+)
 _PATIENT: Mapping[str, Any] = {"settlement": {"flush_window_seconds": 0.7}}
 
 LIVES = (
@@ -326,6 +339,7 @@ LIVES = (
     Scenario(rejected),
     Scenario(fallen_back),
     Scenario(fetched),
+    Scenario(mapped, passes=OF_DATA),
     Scenario(strange, alone=True),
     Scenario(unconfirmed),
     Scenario(expired),
@@ -333,6 +347,7 @@ LIVES = (
     Scenario(paid, crash_first="after http.POST dear /v1/chat/completions"),
     Scenario(answered, crash_first="before http.POST free /v1/chat/completions"),
     Scenario(answered, crash_first="before rpc.sendTransaction settle.sign_and_send"),
+    Scenario(mapped, crash_first="after http.POST maps /map-data", passes=OF_DATA),
     # The second to be signed is the output: from there on what is settled is that.
     Scenario(published, crash_first="before store.write settle.sign_and_send record_signatures:2", passes=OF_SETTLING),
     Scenario(overtaken, queue="claims", settings=_PATIENT, alone=True),

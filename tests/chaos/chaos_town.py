@@ -30,9 +30,10 @@ from oracle.chain.program.addresses import queue_address, request_address
 from oracle.chain.program.body import encode_body
 from oracle.chain.program.layout import QueueTerms, decode_header
 from oracle.core.lifecycle import ENDED
-from oracle.core.request import Body, Header, Inline, Input, Params, Status
+from oracle.core.request import Body, Data, Header, Inline, Input, Params, Status
 from oracle.localnet import network
 from oracle.localnet.chain import Chain, Commitment, Config
+from oracle.localnet.emulators.beemaps import Beemaps, MapKey
 from oracle.localnet.emulators.nosana import Account as Customer
 from oracle.localnet.emulators.nosana import Nosana, genesis, jobs_program
 from oracle.localnet.emulators.nosana.chain_host import HOST_KEY
@@ -105,6 +106,8 @@ class Town:
     directory: Path
     gpu_url: str
     models: dict[str, ScriptedOpenAI]
+    maps: Beemaps
+    maps_url: str
     providers: dict[str, dict[str, Any]]
     minted_lamports: int
     stack: AsyncExitStack
@@ -113,6 +116,12 @@ class Town:
     """Where Nosana is, as those see it who buy on chain."""
     deliveries: dict[Pubkey, Callable[[VersionedTransaction], int | None]] = field(default_factory=dict)
     """How the network treats the transactions of a fee payer."""
+    plots: Iterator[int] = field(default_factory=itertools.count)
+
+    def plot(self) -> str:
+        """A query for the map of a place that nobody else asks for: so its books tell who has paid how often."""
+        west = 11.574 + next(self.plots) / 10_000_000
+        return f"data://maps/features?box={west:.7f},48.136,11.576,48.138&ask=What%20stands%20there?"
 
     def deliver(self, tx: VersionedTransaction) -> int | None:
         treat = self.deliveries.get(tx.message.account_keys[0])
@@ -269,7 +278,7 @@ class Oracle:
     ) -> Asked:
         """Put a request on chain; no two have the same prompt."""
         nonce = next(self.nonces)
-        prompt = f"{self.name} asks {model} number {nonce}"
+        prompt = content.query if isinstance(content, Data) else f"{self.name} asks {model} number {nonce}"
         body = Body(model, Params(64), content or Inline(prompt.encode()))
         key, place = self.requester, self.queue(queue)
         step = instructions.submit_request(
@@ -400,6 +409,15 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
         },
         "database": {"url": "sqlite:///oracle.sqlite"},
         "api": {"port": 0},
+        "sources": {
+            "maps": {
+                "kind": "beemaps",
+                "base_url": oracle.town.maps_url,
+                "api_key": MapKey().value,
+                "usd_per_fetch": "0.01",
+                "requests_per_second": 1_000,
+            }
+        },
         "rates": {"sol_usd": "100", "nos_usd": "0.3"},
         "policy": {"deadline_margin_seconds": 0.2},
         "daemon": {"poll_interval_seconds": 0.1, "drain_seconds": 5},
@@ -451,6 +469,8 @@ async def town(
         urls = {name: (await stack.enter_async_context(serve_emulator(model))).url for name, model in models.items()}
         models["gpu"] = gpu
         gpu_url = (await stack.enter_async_context(serve_emulator(gpu))).url
+        maps = Beemaps()
+        maps_url = (await stack.enter_async_context(serve_emulator(maps))).url
         chat = {"kind": "openai", "free": True, "max_concurrent_jobs": 64}
         providers: dict[str, dict[str, Any]] = {name: {**chat, "base_url": f"{url}/v1"} for name, url in urls.items()}
         price = {"input_usd_per_million_tokens": "1.0", "output_usd_per_million_tokens": "1.0"}
@@ -463,7 +483,9 @@ async def town(
             nosana = Nosana(f"{gpu_url}/v1", rpc_url=node.rpc_url)
             host_url = (await stack.enter_async_context(serve_emulator(nosana))).url
         minted = await node.call(lambda chain: sum(account.lamports for _, account in chain.ledger.all_accounts(2**62)))
-        made = Town(node, directory, f"{gpu_url}/v1", models, providers, minted, stack, host_url=host_url)
+        made = Town(
+            node, directory, f"{gpu_url}/v1", models, maps, maps_url, providers, minted, stack, host_url=host_url
+        )
         await node.call(lambda chain: setattr(chain, "delivery", made.deliver))
         try:
             yield made
