@@ -44,6 +44,7 @@ PAID_JOBS = {
     "leaky": 2,
     "intelligence": 2,
     "gpu": 1,
+    "idle": 1,
     "listed": 1,
     "container": 1,
     "batch": 1,
@@ -54,6 +55,7 @@ PAID_JOBS = {
 PAID_FETCHES = 2
 """The most fetches of its data that a request may cost: docs/reliability.md, likewise."""
 MOST_ATTEMPTS = 40
+ON_NOSANA = ("gpu", "idle", "raced")
 LISTING = bytes.fromhex("36aec14311298426")
 """How an instruction begins that lists a job: nosana.md §2."""
 
@@ -141,6 +143,7 @@ def _fetches(town: Town) -> Iterator[str]:
 
 
 def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator[str]:
+    on_nosana = 0
     for asked in oracle.asked:
         ends = found.ends.get(asked.address, [])
         if len(ends) != 1:
@@ -154,11 +157,14 @@ def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator
             yield f"{asked.prompt}: published {shown}, not {due}"
         created_slot = found.created_slots.get(asked.address, asked.created_slot)
         jobs = paid_jobs(oracle, found, replace(asked, created_slot=created_slot)) - oracle.doubled[asked.prompt]
+        on_nosana += jobs if asked.model in ON_NOSANA else 0
         if jobs > PAID_JOBS.get(asked.model, jobs):
             yield f"{asked.prompt}: {jobs} paid jobs"
         fetches = paid_fetches(oracle.town, asked)
         if fetches > PAID_FETCHES or (_is_of_data(asked) and ends == [Status.FULFILLED] and not fetches):
             yield f"{asked.prompt}: {fetches} paid fetches"
+    if (bought := len(oracle.nosana.books()["jobs"])) != on_nosana:
+        yield f"{bought} jobs were bought on Nosana, {on_nosana} of them under keys of requests"
     yield from _sold(oracle, found)
     yield from _books(oracle, found)
 
@@ -171,7 +177,7 @@ def answer_to(oracle: Oracle, asked: Asked) -> bytes:
 
 def paid_jobs(oracle: Oracle, found: History, asked: Asked) -> int:
     """How many jobs the provider's own books have for a request."""
-    if asked.model in ("gpu", "raced"):
+    if asked.model in ON_NOSANA:
         operator = str(oracle.operator.pubkey())
         keys = {
             idempotency_key(operator, RequestKey(str(asked.address), asked.created_slot), lane, number)
