@@ -237,6 +237,10 @@ class Oracle:
         self.second = ForkedDaemon(self.directory / "second.log", self.directory)
 
     @property
+    def daemons(self) -> tuple[ForkedDaemon, ForkedDaemon]:
+        return self.daemon, self.second
+
+    @property
     def database(self) -> Path:
         return self.directory / "oracle.sqlite"
 
@@ -348,7 +352,7 @@ class Oracle:
         """Until every request has ended for good, on chain and in the books."""
 
         async def look() -> bool:
-            assert self.daemon.alive or self.second.alive, f"the daemon is dead: {self.tail()}"
+            assert any(daemon.alive for daemon in self.daemons), f"the daemon is dead: {self.tail()}"
             return not self.unfinished()
 
         try:
@@ -357,7 +361,7 @@ class Oracle:
             raise AssertionError(f"{error}: {self.unfinished()}\n{self.tail()}") from None
 
     def tail(self) -> str:
-        logs = (daemon.log for daemon in (self.daemon, self.second) if daemon.log.exists())
+        logs = (daemon.log for daemon in self.daemons if daemon.log.exists())
         return "\n".join(f"{log.name}: {log.read_text()[-3_000:]}" for log in logs) or "no log"
 
 
@@ -490,6 +494,5 @@ async def town(
         try:
             yield made
         finally:
-            for oracle in made.oracles:
-                for daemon in (oracle.daemon, oracle.second):
-                    await daemon.kill()
+            for daemon in (daemon for oracle in made.oracles for daemon in oracle.daemons):
+                await daemon.kill()

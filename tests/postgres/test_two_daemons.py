@@ -57,7 +57,7 @@ async def test_a_call_that_runs_in_one_daemon_is_not_bought_again_by_the_other(
     async with town(tmp_path) as place:
         place.models["dear"].word_seconds = 0.2
         oracle = await place.oracle("undisturbed", database={"url": url}, daemon={"concurrency": 4}, books=books)
-        for daemon in (oracle.daemon, oracle.second):
+        for daemon in oracle.daemons:
             oracle.launch(daemon=daemon)
         for _ in range(12):
             await oracle.ask("dear")
@@ -117,7 +117,7 @@ async def test_a_server_that_crashes_in_the_middle_of_the_work_loses_nothing_of_
     async with town(tmp_path) as place:
         async with under_load(place, "served", url, books) as oracle:
             await asyncio.to_thread(server.crash_and_restart)
-        for daemon in (oracle.daemon, oracle.second):
+        for daemon in oracle.daemons:
             assert daemon.alive, oracle.tail()
 
 
@@ -146,7 +146,7 @@ async def test_two_daemons_that_are_killed_stopped_and_cut_off_at_random_keep_ev
     seed, random = chance()
     async with town(tmp_path) as place:
         oracle = await place.oracle("two", queues=QUEUES, database={"url": url}, books=books)
-        daemons = (oracle.daemon, oracle.second)
+        daemons = oracle.daemons
         ends = time.monotonic() + seconds(30)
         # Fewer for Nosana than above: in ten minutes the look-ups of an hour would be used up.
         load = asyncio.create_task(
@@ -201,7 +201,7 @@ async def under_load(place: Town, name: str, url: str, books: Books, **life: Any
 
 
 async def both_have_bought(oracle: Oracle) -> bool:
-    logs = [daemon.log for daemon in (oracle.daemon, oracle.second)]
+    logs = [daemon.log for daemon in oracle.daemons]
     if all(log.exists() and "job bought" in log.read_text() for log in logs):
         return True
     await oracle.ask("free")
