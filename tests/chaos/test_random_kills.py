@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 from chaos_laws import broken_laws
-from chaos_length import chance, say, seconds
+from chaos_length import LONG_RUNS, of_several_seeds, say, seconds
 from chaos_load import QUEUES, ask_for
 from chaos_town import town
 
@@ -16,13 +17,14 @@ pytestmark = [pytest.mark.localnet, pytest.mark.chaos]
 
 
 @pytest.mark.timeout(1200)
+@of_several_seeds()
 async def test_a_daemon_that_is_killed_again_and_again_keeps_every_law(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:
-    seed, random = chance()
+    random = Random(seed)
     async with town(tmp_path) as place:
         oracle = await place.oracle("killed", queues=QUEUES)
-        until = time.monotonic() + seconds(15)
+        until = time.monotonic() + seconds(15, share=LONG_RUNS)
         load = asyncio.create_task(ask_for(oracle, random, seconds=until - time.monotonic(), per_second=6))
         kills = 0
         while time.monotonic() < until:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 from chaos_laws import broken_laws
-from chaos_length import chance, say, seconds
+from chaos_length import LONG_RUNS, of_several_seeds, say, seconds
 from chaos_load import QUEUES, ask_for
 from chaos_town import Oracle, Town, town
 
@@ -118,11 +118,14 @@ async def kept_running(oracle: Oracle, random: Random, until: float) -> int:
 
 
 @pytest.mark.timeout(1500)
-async def test_whatever_the_network_does_every_law_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    seed, random = chance()
+@of_several_seeds()
+async def test_whatever_the_network_does_every_law_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    random = Random(seed)
     async with town(tmp_path, config=Config(kept_slots=60)) as place, surrounded(place, "stormy", seed) as it:
         oracle, weather = it
-        until = time.monotonic() + seconds(15)
+        until = time.monotonic() + seconds(15, share=LONG_RUNS)
         length = until - time.monotonic()
         asking = ask_for(oracle, random, seconds=length, per_second=REQUESTS_PER_SECOND, ttl_slots=TTL_SLOTS)
         load = asyncio.create_task(asking)
