@@ -128,6 +128,12 @@ async def broken_laws(town: Town, *, as_expected: bool) -> list[str]:
     return breaches
 
 
+async def share_fulfilled(oracle: Oracle) -> float:
+    """Of all that was asked of it."""
+    ends = (await oracle.town.node.call(history)).ends
+    return sum(ends.get(asked.address) == [Status.FULFILLED] for asked in oracle.asked) / len(oracle.asked)
+
+
 def _money(town: Town, found: History) -> Iterator[str]:
     burned = sum(found.spent_lamports.values())
     if found.held_lamports + burned != town.minted_lamports:

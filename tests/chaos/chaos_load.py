@@ -27,6 +27,9 @@ _ENDS = {
     **dict.fromkeys(("broken", "leaky", "tardy", "nobody"), (Status.REJECTED,)),
 }
 """How a request ends where there is time for it and purchases are interrupted once or twice; others are fulfilled."""
+LEAST_FULFILLED = 1 / 3
+"""The share that is answered whatever goes wrong; mostly it is two thirds and more. A daemon that lets everything
+expire breaks no law."""
 NOSANA_EVERY = 40
 """Nosana allows few look-ups a minute, so most requests go elsewhere."""
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from chaos_laws import broken_laws
+from chaos_laws import broken_laws, share_fulfilled
 from chaos_length import LONG_RUNS, of_several_seeds, say, seconds
-from chaos_load import QUEUES, ask_for
+from chaos_load import LEAST_FULFILLED, QUEUES, ask_for
 from chaos_town import town
 
 pytestmark = [pytest.mark.localnet, pytest.mark.chaos]
@@ -38,4 +38,6 @@ async def test_a_daemon_that_is_killed_again_and_again_keeps_every_law(
         say(capsys, f"{kills} kills, {len(oracle.asked)} requests, seed {seed}")
         await oracle.at_rest()
         breaches = await broken_laws(place, as_expected=False)
+        fulfilled = await share_fulfilled(oracle)
     assert not breaches, f"ORACLE_CHAOS_SEED={seed}\n" + "\n".join(breaches)
+    assert fulfilled >= LEAST_FULFILLED, f"ORACLE_CHAOS_SEED={seed}: {fulfilled:.0%} were fulfilled"

@@ -14,14 +14,14 @@ from typing import Any
 
 import orjson
 import pytest
-from chaos_laws import broken_laws
+from chaos_laws import broken_laws, share_fulfilled
 from chaos_length import LONG_RUNS, of_several_seeds, say, seconds
-from chaos_load import QUEUES, ask_for
+from chaos_load import LEAST_FULFILLED, QUEUES, ask_for
 from chaos_town import Oracle, Town, town
 
 from oracle.localnet.chain import Config
 from oracle.testing.fault_proxy import FaultProxy, fault_proxy
-from oracle.testing.storm import CallFault, Storm
+from oracle.testing.storm import CallFault, PushFault, Storm
 
 pytestmark = [pytest.mark.localnet, pytest.mark.chaos]
 
@@ -34,6 +34,17 @@ TTL_SLOTS = 2_500
 CHAT = ("free", "dear", "leaky", "broken", "stuck")
 ANSWER_SECONDS = 5.0
 """So long a chat server may be silent: calls that hang are to be given up while the test waits."""
+
+
+def name(kind: str) -> str:
+    """Tells calls and pushes apart, which suffer much the same."""
+    return f"{type(kind).__name__}.{kind}"
+
+
+CALLS = frozenset(map(name, CallFault))
+PUSHES = frozenset(name(kind) for kind in PushFault if kind is not PushFault.SILENCE)
+LONG_ENOUGH_SECONDS = 150.0
+"""For every kind to strike. In some seconds a quarter of them does, of calls and of pushes, on a busy machine, too."""
 
 
 @dataclass(slots=True)
@@ -54,11 +65,11 @@ class Weather:
             proxy.storm = None
 
     def struck(self) -> Counter[str]:
-        """How often each kind has struck."""
+        """How often each kind has struck, by its name."""
         found: Counter[str] = Counter()
         for proxy in self.proxies:
             for (kind, _), times in proxy.struck.items():
-                found[kind] += times
+                found[name(kind)] += times
         return found
 
     def doubled(self) -> Counter[str]:
@@ -141,4 +152,9 @@ async def test_whatever_the_network_does_every_law_is_kept(
         await oracle.daemon.kill()
         oracle.doubled = weather.doubled()
         breaches = await broken_laws(place, as_expected=False)
+        fulfilled = await share_fulfilled(oracle)
     assert not breaches, f"ORACLE_CHAOS_SEED={seed}\n" + "\n".join(breaches)
+    assert fulfilled >= LEAST_FULFILLED, f"ORACLE_CHAOS_SEED={seed}: {fulfilled:.0%} were fulfilled"
+    for kinds in (CALLS, PUSHES):
+        least = len(kinds) if length > LONG_ENOUGH_SECONDS else len(kinds) // 4
+        assert len(kinds & struck.keys()) >= least, f"ORACLE_CHAOS_SEED={seed}: not struck by {kinds - struck.keys()}"
