@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import secrets
-import sys
+from collections.abc import Callable
 
 import pytest
 
 IS_LONG = os.environ.get("ORACLE_TEST_LENGTH") == "long"
 
+Say = Callable[[str], None]
+"""The fixture `say`: a figure or a seed for the summary."""
 
 LONG_RUNS = 3
 """Storms and random kills are several in a long run, each from a seed of its own: one is one history of many."""
@@ -38,10 +40,3 @@ def of_several_seeds() -> pytest.MarkDecorator:
     """Gives a test its `seed`. Its name must not tell it: where tests are shared out, each process draws its own."""
     drawn = seeds(LONG_RUNS if IS_LONG else 1)
     return pytest.mark.parametrize("seed", drawn, ids=[f"{n} of {len(drawn)}" for n in range(1, len(drawn) + 1)])
-
-
-def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    """Show a figure or a seed beside the test's own dot, whether it passes or not."""
-    with capsys.disabled():
-        sys.stdout.write(f" {text} ")
-        sys.stdout.flush()

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from chaos_laws import history
-from chaos_length import say
+from chaos_length import Say
 from chaos_lives import KILLED, crash, crashes_late
 from chaos_town import FUNDS_LAMPORTS, SOON_FINAL, Oracle, Town, town
 from chaos_wait import until
@@ -213,9 +213,7 @@ def made_by(chain: Chain, requester: Pubkey) -> list[Pubkey]:
 
 
 @pytest.mark.timeout(300)
-async def test_wherever_the_gateway_is_killed_nothing_is_lost_and_nothing_is_double(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_wherever_the_gateway_is_killed_nothing_is_lost_and_nothing_is_double(tmp_path: Path, say: Say) -> None:
     began = time.monotonic()
     numbers, gate = itertools.count(), asyncio.Semaphore(AT_ONCE)
     async with town(tmp_path, config=SOON_FINAL) as place:
@@ -231,7 +229,7 @@ async def test_wherever_the_gateway_is_killed_nothing_is_lost_and_nothing_is_dou
 
         rows = [reached[at : at + IN_A_ROW][::-1] for at in range(0, len(reached), IN_A_ROW)]
         found = await asyncio.gather(*map(row, rows))
-    say(capsys, f"{len(reached)} crash points in {time.monotonic() - began:.0f} s")
+    say(f"{len(reached)} crash points in {time.monotonic() - began:.0f} s")
     assert not [breach for each in found for breach in each]
 
 

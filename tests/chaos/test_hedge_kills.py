@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from chaos_laws import broken_laws
-from chaos_length import IS_LONG, say
+from chaos_length import IS_LONG, Say
 from chaos_lives import Kill, killed, recorded
 from chaos_scenarios import Scenario
 from chaos_town import SOON_FINAL, Oracle, town
@@ -58,7 +58,7 @@ def kills(scenario: Scenario, reached: Sequence[str]) -> list[Kill]:
 
 @pytest.mark.timeout(300)
 async def test_wherever_the_daemon_is_killed_in_a_race_of_two_jobs_no_third_is_paid_and_the_loser_is_stopped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, say: Say
 ) -> None:
     began, numbers, gate = time.monotonic(), itertools.count(), asyncio.Semaphore(AT_ONCE)
     async with town(tmp_path, config=SOON_FINAL) as place:
@@ -78,7 +78,7 @@ async def test_wherever_the_daemon_is_killed_in_a_race_of_two_jobs_no_third_is_p
         found = [breach for breach in await asyncio.gather(*map(one, itertools.chain(*races))) if breach]
         found += await broken_laws(place, as_expected=True)
         found += [f"{oracle.name}: {breach}" for oracle in place.oracles for breach in unfair(oracle)]
-    say(capsys, f"{sum(map(len, races))} crash points in {time.monotonic() - began:.0f} s")
+    say(f"{sum(map(len, races))} crash points in {time.monotonic() - began:.0f} s")
     assert all(len(each) >= FEWEST_POINTS for each in races)
     assert not found, "\n".join(found)
 

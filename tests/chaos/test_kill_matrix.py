@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from chaos_laws import broken_laws
-from chaos_length import IS_LONG, chance, say, seconds
+from chaos_length import IS_LONG, Say, chance, seconds
 from chaos_lives import Kill, killed
 from chaos_matrix import breaches_of_all, in_turn, points
 from chaos_scenarios import LIVES, SCENARIOS
@@ -18,23 +18,19 @@ pytestmark = [pytest.mark.localnet, pytest.mark.chaos]
 
 
 @pytest.mark.timeout(600)
-async def test_whatever_point_the_daemon_is_killed_at_every_law_is_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_whatever_point_the_daemon_is_killed_at_every_law_is_kept(tmp_path: Path, say: Say) -> None:
     began = time.monotonic()
     async with town(tmp_path, config=SOON_FINAL) as place:
         reached = await points(place, LIVES)
         killed_at, breaches = await breaches_of_all(place, reached, but={})
-    say(capsys, f"{killed_at} crash points in {time.monotonic() - began:.0f} s")
+    say(f"{killed_at} crash points in {time.monotonic() - began:.0f} s")
     assert not breaches, "\n".join(breaches)
 
 
 @pytest.mark.long
 @pytest.mark.skipif(not IS_LONG, reason="every scenario at every point, again and again: `make test-all`")
 @pytest.mark.timeout(1200)
-async def test_every_scenario_keeps_every_law_wherever_it_is_killed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_every_scenario_keeps_every_law_wherever_it_is_killed(tmp_path: Path, say: Say) -> None:
     seed, random = chance()
     until = time.monotonic() + seconds(600)
     async with town(tmp_path, config=SOON_FINAL, host=True) as place:
@@ -55,5 +51,5 @@ async def test_every_scenario_keeps_every_law_wherever_it_is_killed(
 
         await in_turn([lambda k=k: one(k) for k in kills])
         breaches += await broken_laws(place, as_expected=True)
-    say(capsys, f"{crashes} crashes, seed {seed}")
+    say(f"{crashes} crashes, seed {seed}")
     assert not breaches, f"ORACLE_CHAOS_SEED={seed}\n" + "\n".join(breaches)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chaos_length import say
+from chaos_length import Say
 from chaos_matrix import breaches_of_all, points
 from chaos_networks import NETWORKS
 from chaos_scenarios import PURCHASES, QUICK
@@ -21,7 +21,7 @@ life whose transactions are lost, and so must be sent again."""
 
 @pytest.mark.timeout(600)
 async def test_wherever_the_daemon_is_killed_in_a_purchase_every_law_is_kept_and_nothing_is_left_running(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, say: Say
 ) -> None:
     began = time.monotonic()
     async with town(tmp_path, config=SOON_FINAL, host=True) as place:
@@ -29,7 +29,7 @@ async def test_wherever_the_daemon_is_killed_in_a_purchase_every_law_is_kept_and
         known = {scenario: reached[scenario] for scenario in QUICK}
         bought = {scenario: [p for p in reached[scenario] if OF_SLOWNESS not in p] for scenario in PURCHASES}
         killed_at, breaches = await breaches_of_all(place, bought, but=known)
-    say(capsys, f"{killed_at} crash points in {time.monotonic() - began:.0f} s")
+    say(f"{killed_at} crash points in {time.monotonic() - began:.0f} s")
     every = {point for points in bought.values() for point in points}
     for provider in ("nosana", "onchain", *NETWORKS):
         for side in ("before", "after"):

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 from chaos_laws import broken_laws, share_fulfilled
-from chaos_length import LONG_RUNS, of_several_seeds, say, seconds
+from chaos_length import LONG_RUNS, Say, of_several_seeds, seconds
 from chaos_load import LEAST_FULFILLED, QUEUES, ask_for
 from chaos_town import town
 
@@ -18,9 +18,7 @@ pytestmark = [pytest.mark.localnet, pytest.mark.chaos]
 
 @pytest.mark.timeout(1200)
 @of_several_seeds()
-async def test_a_daemon_that_is_killed_again_and_again_keeps_every_law(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
-) -> None:
+async def test_a_daemon_that_is_killed_again_and_again_keeps_every_law(tmp_path: Path, say: Say, seed: int) -> None:
     random = Random(seed)
     async with town(tmp_path) as place:
         oracle = await place.oracle("killed", queues=QUEUES)
@@ -35,7 +33,7 @@ async def test_a_daemon_that_is_killed_again_and_again_keeps_every_law(
             kills += 1
         await load
         oracle.launch()
-        say(capsys, f"{kills} kills, {len(oracle.asked)} requests, seed {seed}")
+        say(f"{kills} kills, {len(oracle.asked)} requests, seed {seed}")
         await oracle.at_rest()
         breaches = await broken_laws(place, as_expected=False)
         fulfilled = await share_fulfilled(oracle)

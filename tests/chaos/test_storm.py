@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 from chaos_laws import broken_laws, share_fulfilled
-from chaos_length import LONG_RUNS, of_several_seeds, say, seconds
+from chaos_length import LONG_RUNS, Say, of_several_seeds, seconds
 from chaos_load import LEAST_FULFILLED, QUEUES, ask_for
 from chaos_town import Oracle, Town, town
 
@@ -130,9 +130,7 @@ async def kept_running(oracle: Oracle, random: Random, until: float) -> int:
 
 @pytest.mark.timeout(1500)
 @of_several_seeds()
-async def test_whatever_the_network_does_every_law_is_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
-) -> None:
+async def test_whatever_the_network_does_every_law_is_kept(tmp_path: Path, say: Say, seed: int) -> None:
     random = Random(seed)
     async with town(tmp_path, config=Config(kept_slots=60)) as place, surrounded(place, "stormy", seed) as it:
         oracle, weather = it
@@ -146,7 +144,7 @@ async def test_whatever_the_network_does_every_law_is_kept(
         weather.calm_down()
         struck = weather.struck()
         faults = f"{struck.total()} faults of {len(struck)} kinds"
-        say(capsys, f"{faults}, {kills} kills, {len(oracle.asked)} requests, seed {seed}")
+        say(f"{faults}, {kills} kills, {len(oracle.asked)} requests, seed {seed}")
         oracle.launch()
         await oracle.at_rest()
         await oracle.daemon.kill()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from chaos_laws import broken_laws, history, paid_jobs
-from chaos_length import IS_LONG, chance, say, seconds
+from chaos_length import IS_LONG, Say, chance, seconds
 from chaos_load import QUEUES, ask_for
 from chaos_town import Oracle, Town, town
 from chaos_wait import until
@@ -141,7 +141,7 @@ async def test_operators_of_one_database_leave_each_other_s_requests_alone(
 @pytest.mark.long
 @pytest.mark.skipif(not IS_LONG, reason="ten minutes of it: `make test-all`")
 async def test_two_daemons_that_are_killed_stopped_and_cut_off_at_random_keep_every_law(
-    tmp_path: Path, url: str, books: Books, server: Server, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, url: str, books: Books, server: Server, say: Say
 ) -> None:
     seed, random = chance()
     async with town(tmp_path) as place:
@@ -173,7 +173,7 @@ async def test_two_daemons_that_are_killed_stopped_and_cut_off_at_random_keep_ev
         for daemon in daemons:
             if not daemon.alive:
                 oracle.launch(daemon=daemon, also_replaced=SHORT_LEASES)
-        say(capsys, f"{troubles} troubles, {len(oracle.asked)} requests, seed {seed}")
+        say(f"{troubles} troubles, {len(oracle.asked)} requests, seed {seed}")
         await oracle.at_rest()
         breaches = await broken_laws(place, as_expected=False)
     assert not breaches, f"ORACLE_CHAOS_SEED={seed}\n" + "\n".join(breaches)
