@@ -122,7 +122,7 @@ async def broken_laws(town: Town, *, as_expected: bool) -> list[str]:
     """Every breach in the town, in words. `as_expected`: each request must have had the end that was foreseen for it,
     which holds after a single crash, but not in every storm."""
     found = await town.node.call(history)
-    breaches = [*_money(town, found), *_fetches(town)]
+    breaches = [*_money(town, found)]
     for oracle in town.oracles:
         breaches += [f"{oracle.name}: {breach}" for breach in _of_oracle(oracle, found, as_expected=as_expected)]
     return breaches
@@ -140,10 +140,10 @@ def _money(town: Town, found: History) -> Iterator[str]:
         yield f"{found.held_lamports} held and {burned} burned are not the {town.minted_lamports} that were made"
 
 
-def _fetches(town: Town) -> Iterator[str]:
-    """Nobody has paid for data that nobody has asked about."""
-    paid = len(_fetched(town))
-    of_requests = sum(paid_fetches(town, asked) for oracle in town.oracles for asked in oracle.asked)
+def _fetches(oracle: Oracle) -> Iterator[str]:
+    """It has paid for no data that nobody has asked about."""
+    paid = len(_fetched(oracle))
+    of_requests = sum(paid_fetches(oracle, asked) for asked in oracle.asked)
     if paid != of_requests:
         yield f"{paid} fetches of data were paid, {of_requests} of them for requests"
 
@@ -166,11 +166,12 @@ def _of_oracle(oracle: Oracle, found: History, *, as_expected: bool) -> Iterator
         on_nosana += jobs if asked.model in ON_NOSANA else 0
         if jobs > PAID_JOBS.get(asked.model, jobs):
             yield f"{asked.prompt}: {jobs} paid jobs"
-        fetches = paid_fetches(oracle.town, asked)
+        fetches = paid_fetches(oracle, asked)
         if fetches > PAID_FETCHES or (_is_of_data(asked) and ends == [Status.FULFILLED] and not fetches):
             yield f"{asked.prompt}: {fetches} paid fetches"
     if (bought := len(oracle.nosana.books()["jobs"])) != on_nosana:
         yield f"{bought} jobs were bought on Nosana, {on_nosana} of them under keys of requests"
+    yield from _fetches(oracle)
     yield from _sold(oracle, found)
     yield from _books(oracle, found)
 
@@ -201,18 +202,18 @@ def paid_jobs(oracle: Oracle, found: History, asked: Asked) -> int:
     return 0
 
 
-def paid_fetches(town: Town, asked: Asked) -> int:
+def paid_fetches(oracle: Oracle, asked: Asked) -> int:
     """How often the data network's own books say that somebody paid for the place that a request asks about."""
     if not _is_of_data(asked):
         return 0
     box = geo.box_of(dataquery.parse(asked.prompt))
     assert box is not None
-    return _fetched(town).count(box.geojson())
+    return _fetched(oracle).count(box.geojson())
 
 
-def _fetched(town: Town) -> list[Any]:
+def _fetched(oracle: Oracle) -> list[Any]:
     """The place of each fetch that was paid for."""
-    history = town.maps.books()["history"].values()
+    history = oracle.maps.books()["history"].values()
     return [line["payload"] for lines in history for line in lines if line["credits"]]
 
 

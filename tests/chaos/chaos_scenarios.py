@@ -124,6 +124,12 @@ async def mapped(oracle: Oracle) -> None:
     await oracle.ask("free", content=data, end=(Status.FULFILLED, Status.REJECTED))
 
 
+async def mapped_later(oracle: Oracle) -> None:
+    """The data network is busy at first: what it has refused costs nothing, and does not count as a fetch."""
+    oracle.maps.faults.add("rate_limit", count=2)
+    await mapped(oracle)
+
+
 async def timed_out(oracle: Oracle) -> None:
     """The call ends itself when it takes too long."""
     await oracle.ask("tardy", end=(Status.REJECTED,))
@@ -150,6 +156,18 @@ async def retried(oracle: Oracle) -> None:
     """A provider is out of order for longer than one try: what cannot be bought for at once is only left to be
     admitted, and put off when that fails, too."""
     oracle.nosana.faults.add("error", on="GET /markets", status=503, count=3)
+    await oracle.ask("gpu")
+
+
+async def paused(oracle: Oracle) -> None:
+    """A provider is out of credit: what comes meanwhile is judged, and not bought for before the pause is over."""
+    oracle.nosana.faults.add("out_of_credits", on="POST /jobs/list")
+    await oracle.ask("gpu")
+
+    async def refused() -> bool:
+        return bool(oracle.select("SELECT 1 FROM attempts WHERE state = 'failed'"))
+
+    await until(refused, "the purchase to be refused", PATIENCE_SECONDS)
     await oracle.ask("gpu")
 
 
@@ -330,6 +348,13 @@ OF_DATA = tuple(
     for step in ("store.write data.booked book", "http.POST maps /map-data", "store.write data.load results.put_input")
     for side in ("before", "after")
 )
+OF_FREE_DATA = ("before store.write data.bought _book_back.name", "after store.write data.bought _book_back.name")
+OF_A_PAUSE = tuple(
+    f"{side} store.write {step}"
+    for step in ("submit.buy_at_once move_all", "treasury.wake write")
+    for side in ("before", "after")
+)
+_PAUSED: Mapping[str, Any] = {"breaker": {"open_seconds": 2.0}, "daemon": {"balance_interval_seconds": 0.2}}
 _PATIENT: Mapping[str, Any] = {"settlement": {"flush_window_seconds": 0.7}}
 
 LIVES = (
@@ -340,6 +365,7 @@ LIVES = (
     Scenario(fallen_back),
     Scenario(fetched),
     Scenario(mapped, passes=OF_DATA),
+    Scenario(mapped_later, passes=OF_FREE_DATA),
     Scenario(strange, alone=True),
     Scenario(unconfirmed),
     Scenario(expired),
@@ -380,6 +406,7 @@ PURCHASES = (
     Scenario(bought, network="deployment", crash_first="after http.POST deployment /deployments/create"),
     Scenario(bought_in_a_batch, network="batch", queue="patient", crash_first="after http.POST batch /v1/batches"),
     Scenario(answer_lost, alone=True),
+    Scenario(paused, settings=_PAUSED, alone=True, passes=OF_A_PAUSE),
 )
 """On networks."""
 

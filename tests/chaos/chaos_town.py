@@ -106,8 +106,6 @@ class Town:
     directory: Path
     gpu_url: str
     models: dict[str, ScriptedOpenAI]
-    maps: Beemaps
-    maps_url: str
     providers: dict[str, dict[str, Any]]
     minted_lamports: int
     stack: AsyncExitStack
@@ -192,6 +190,7 @@ class Town:
                 ),
             )
         oracle.nosana_url = (await self.stack.enter_async_context(serve_emulator(oracle.nosana))).url
+        oracle.maps_url = (await self.stack.enter_async_context(serve_emulator(oracle.maps))).url
         if network is not None:
             emulator = NETWORKS[network].emulator(self.gpu_url)
             url = (await self.stack.enter_async_context(serve_emulator(emulator))).url
@@ -216,6 +215,9 @@ class Oracle:
     requester: Keypair
     directory: Path
     nosana_url: str = ""
+    maps: Beemaps = field(default_factory=Beemaps)
+    """The data network, as it sells to this oracle alone."""
+    maps_url: str = ""
     asked: list[Asked] = field(default_factory=list)
     nonces: Iterator[int] = field(default_factory=itertools.count)
     other_fees_lamports: int = 0
@@ -416,7 +418,7 @@ def _settings(oracle: Oracle, queues: Sequence[str], nosana_url: str) -> dict[st
         "sources": {
             "maps": {
                 "kind": "beemaps",
-                "base_url": oracle.town.maps_url,
+                "base_url": oracle.maps_url,
                 "api_key": MapKey().value,
                 "usd_per_fetch": "0.01",
                 "requests_per_second": 1_000,
@@ -473,8 +475,6 @@ async def town(
         urls = {name: (await stack.enter_async_context(serve_emulator(model))).url for name, model in models.items()}
         models["gpu"] = gpu
         gpu_url = (await stack.enter_async_context(serve_emulator(gpu))).url
-        maps = Beemaps()
-        maps_url = (await stack.enter_async_context(serve_emulator(maps))).url
         chat = {"kind": "openai", "free": True, "max_concurrent_jobs": 64}
         providers: dict[str, dict[str, Any]] = {name: {**chat, "base_url": f"{url}/v1"} for name, url in urls.items()}
         price = {"input_usd_per_million_tokens": "1.0", "output_usd_per_million_tokens": "1.0"}
@@ -487,9 +487,7 @@ async def town(
             nosana = Nosana(f"{gpu_url}/v1", rpc_url=node.rpc_url)
             host_url = (await stack.enter_async_context(serve_emulator(nosana))).url
         minted = await node.call(lambda chain: sum(account.lamports for _, account in chain.ledger.all_accounts(2**62)))
-        made = Town(
-            node, directory, f"{gpu_url}/v1", models, maps, maps_url, providers, minted, stack, host_url=host_url
-        )
+        made = Town(node, directory, f"{gpu_url}/v1", models, providers, minted, stack, host_url=host_url)
         await node.call(lambda chain: setattr(chain, "delivery", made.deliver))
         try:
             yield made
