@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaos_replaced import served_at
-from chaos_town import PATIENCE_SECONDS, TERMS, Asked, Oracle, terms
+from chaos_town import PATIENCE_SECONDS, TERMS, Asked, Oracle, freeze, terms
 from chaos_wait import until
 from solders.account import Account
 from solders.keypair import Keypair
@@ -135,6 +135,14 @@ async def timed_out(oracle: Oracle) -> None:
     await oracle.ask("tardy", end=(Status.REJECTED,))
 
 
+async def frozen(oracle: Oracle) -> None:
+    """Nosana's program refuses to list a job, which shows when it is simulated: the operator's NOS cannot be moved."""
+    await oracle.town.node.call(lambda chain: freeze(chain, oracle.operator.pubkey(), is_frozen=True))
+    await oracle.ask("listed")
+    await refused(oracle)
+    await oracle.town.node.call(lambda chain: freeze(chain, oracle.operator.pubkey(), is_frozen=False))
+
+
 async def never_ended(oracle: Oracle) -> None:
     """A host that never comes to an end with a job: it is cancelled."""
     oracle.nosana.faults.add("never_finishes", count=None)
@@ -163,23 +171,19 @@ async def paused(oracle: Oracle) -> None:
     """A provider is out of credit: what comes meanwhile is judged, and not bought for before the pause is over."""
     oracle.nosana.faults.add("out_of_credits", on="POST /jobs/list")
     await oracle.ask("gpu")
-
-    async def refused() -> bool:
-        return bool(oracle.select("SELECT 1 FROM attempts WHERE state = 'failed'"))
-
-    await until(refused, "the purchase to be refused", PATIENCE_SECONDS)
+    await refused(oracle)
     await oracle.ask("gpu")
 
 
 async def orphaned(oracle: Oracle) -> None:
     """The requester cancels under a job that is running, as it may once the lease has lapsed."""
-    asked = await running_on_a_lapsed_lease(oracle)
+    asked = await running_on_a_lapsed_lease(oracle, "stuck", end=Status.CANCELLED)
     await cancel(oracle, asked)
 
 
 async def vanished(oracle: Oracle) -> None:
     """It cancels and closes at once: the account is gone before anybody has read how it ended."""
-    asked = await running_on_a_lapsed_lease(oracle)
+    asked = await running_on_a_lapsed_lease(oracle, "stuck", end=Status.CANCELLED)
     close = instructions.close_request(
         idl.program_id(),
         request=asked.address,
@@ -211,23 +215,18 @@ async def overtaken(oracle: Oracle) -> None:
 
 async def contested(oracle: Oracle) -> None:
     """Another operator claims first, and lets its lease lapse."""
-    rival = Keypair()
-    await oracle.town.fund(rival.pubkey())
-    queue = oracle.queue("hasty")
-    step = instructions.add_operator(
-        idl.program_id(), queue=queue, authority=oracle.operator.pubkey(), operator_key=rival.pubkey(), uri="http://r"
-    )
-    await oracle.pay_for(step)
+    rival = await rival_of(oracle, "hasty")
     asked = await oracle.ask("free", queue="hasty")
     await intended(oracle, "claim")
-    claim = instructions.claim_request(
-        idl.program_id(),
-        request=asked.address,
-        operator_key=rival.pubkey(),
-        operator=instructions.operator_address(idl.program_id(), queue, rival.pubkey()),
-        queue=queue,
-    )
-    await oracle.town.transact([claim], rival)
+    await claim(oracle, asked, rival)
+
+
+async def supplanted(oracle: Oracle) -> None:
+    """The job outlasts the lease, and another operator claims before it is done: the answer waits for a new claim."""
+    rival = await rival_of(oracle, "hasty")
+    oracle.nosana.faults.add("slow_run", seconds=4.0)
+    asked = await running_on_a_lapsed_lease(oracle, "gpu", end=Status.FULFILLED)
+    await claim(oracle, asked, rival)
 
 
 async def overdue(oracle: Oracle) -> None:
@@ -278,8 +277,8 @@ async def lost(oracle: Oracle) -> None:
     await oracle.ask("free")
 
 
-async def running_on_a_lapsed_lease(oracle: Oracle) -> Asked:
-    asked = await oracle.ask("stuck", queue="hasty", end=(Status.CANCELLED,))
+async def running_on_a_lapsed_lease(oracle: Oracle, model: str, *, end: Status) -> Asked:
+    asked = await oracle.ask(model, queue="hasty", end=(end,))
 
     async def lapsed() -> bool:
         header = await oracle.header(asked)
@@ -292,11 +291,45 @@ async def running_on_a_lapsed_lease(oracle: Oracle) -> Asked:
     return asked
 
 
+async def refused(oracle: Oracle) -> None:
+    async def look() -> bool:
+        return bool(oracle.select("SELECT 1 FROM attempts WHERE state = 'failed'"))
+
+    await until(look, "a purchase to be refused", PATIENCE_SECONDS)
+
+
 async def intended(oracle: Oracle, kind: str) -> None:
     async def look() -> bool:
         return bool(oracle.select(f"SELECT 1 FROM settlements WHERE kind = '{kind}'"))
 
     await until(look, f"an intent to {kind}", PATIENCE_SECONDS)
+
+
+async def rival_of(oracle: Oracle, queue: str) -> Keypair:
+    """Another operator of the queue."""
+    rival = Keypair()
+    await oracle.town.fund(rival.pubkey())
+    step = instructions.add_operator(
+        idl.program_id(),
+        queue=oracle.queue(queue),
+        authority=oracle.operator.pubkey(),
+        operator_key=rival.pubkey(),
+        uri="http://r",
+    )
+    await oracle.pay_for(step)
+    return rival
+
+
+async def claim(oracle: Oracle, asked: Asked, operator: Keypair) -> None:
+    queue = oracle.queue(asked.queue)
+    step = instructions.claim_request(
+        idl.program_id(),
+        request=asked.address,
+        operator_key=operator.pubkey(),
+        operator=instructions.operator_address(idl.program_id(), queue, operator.pubkey()),
+        queue=queue,
+    )
+    await oracle.town.transact([step], operator)
 
 
 async def cancel(oracle: Oracle, asked: Asked, *more: Any) -> None:
@@ -349,6 +382,11 @@ OF_DATA = tuple(
     for side in ("before", "after")
 )
 OF_FREE_DATA = ("before store.write data.bought _book_back.name", "after store.write data.bought _book_back.name")
+OF_A_NEW_CLAIM = ("before store.write refusals.claim_again write", "after store.write refusals.claim_again write")
+OF_A_REFUSAL = (
+    "before store.write purchases.Purchases._drop purchases.drop",
+    "after store.write purchases.Purchases._drop purchases.drop",
+)
 OF_A_PAUSE = tuple(
     f"{side} store.write {step}"
     for step in ("submit.buy_at_once move_all", "treasury.wake write")
@@ -384,6 +422,7 @@ LIVES = (
     Scenario(contested, queue="hasty", settings=_PATIENT, alone=True),
     Scenario(orphaned, queue="hasty", alone=True),
     Scenario(vanished, queue="hasty", alone=True),
+    Scenario(supplanted, queue="hasty", alone=True, passes=OF_A_NEW_CLAIM),
     Scenario(lost, alone=True, passes=("before rpc.sendTransaction follow.resend",)),
 )
 """Of a request, whoever is paid for it, the quickest first."""
@@ -406,6 +445,7 @@ PURCHASES = (
     Scenario(bought, network="deployment", crash_first="after http.POST deployment /deployments/create"),
     Scenario(bought_in_a_batch, network="batch", queue="patient", crash_first="after http.POST batch /v1/batches"),
     Scenario(answer_lost, alone=True),
+    Scenario(frozen, alone=True, passes=OF_A_REFUSAL),
     Scenario(paused, settings=_PAUSED, alone=True, passes=OF_A_PAUSE),
 )
 """On networks."""

@@ -23,6 +23,7 @@ from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.message import MessageV0
 from solders.pubkey import Pubkey
+from solders.token.state import TokenAccount, TokenAccountState
 from solders.transaction import VersionedTransaction
 
 from oracle.chain.program import idl, instructions
@@ -373,6 +374,17 @@ def grant(chain: Chain, owner: Pubkey) -> int:
     account = chain.account(jobs_program.nos_account(owner))
     assert account is not None
     return account.lamports
+
+
+def freeze(chain: Chain, owner: Pubkey, *, is_frozen: bool) -> None:
+    """The NOS of `owner`, or let them go again."""
+    address = jobs_program.nos_account(owner)
+    account = chain.account(address)
+    assert account is not None
+    token = TokenAccount.from_bytes(account.data)
+    state = TokenAccountState.Frozen if is_frozen else TokenAccountState.Initialized
+    data = bytes(TokenAccount(token.mint, token.owner, token.amount, None, state, None, 0, None))
+    chain.set_account(address, Account(account.lamports, data, account.owner))
 
 
 LIVE_ATTEMPT = "'intended', 'unknown', 'running'"
