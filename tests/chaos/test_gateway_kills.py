@@ -16,11 +16,16 @@ import pytest
 from chaos_laws import history
 from chaos_length import Say
 from chaos_lives import KILLED, crash, crashes_late
-from chaos_town import FUNDS_LAMPORTS, SOON_FINAL, Oracle, Town, town
+from chaos_scenarios import FirstLost
+from chaos_town import FUNDS_LAMPORTS, LAMPORTS_PER_SIGNATURE, SOON_FINAL, Oracle, Town, town
 from chaos_wait import until
+from solders import system_program
+from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
+from solders.system_program import TransferParams
 
+from oracle.api.gateway.errors import CLIENT_LEFT, INTERRUPTED
 from oracle.chain.program import idl
 from oracle.chain.program.events import RequestSubmitted, read_events
 from oracle.chain.program.layout import decode_request
@@ -91,6 +96,11 @@ class Case:
 
     def launch(self, **life: Any) -> None:
         self.oracle.launch(gateway=True, **life)
+
+    async def dies(self, point: str) -> None:
+        """One life, to that point."""
+        self.launch(crash_at=point)
+        assert await self.oracle.daemon.wait(PATIENCE_SECONDS) == KILLED
 
     def unfinished(self) -> list[tuple[str, str]]:
         """What the books of the gateway still have to do."""
@@ -204,6 +214,11 @@ async def breaches(place: Town, this: Case) -> list[str]:
     return [claim for claim, holds in claims.items() if not holds]
 
 
+def transfer(giver: Keypair, taker: Keypair, lamports: int) -> Instruction:
+    params = TransferParams(from_pubkey=giver.pubkey(), to_pubkey=taker.pubkey(), lamports=lamports)
+    return system_program.transfer(params)
+
+
 def made_by(chain: Chain, requester: Pubkey) -> list[Pubkey]:
     """Every request that a key has made, as often as it has made it."""
     records = [record for record in chain.ledger.transactions_after(0) if record.err is None]
@@ -233,11 +248,53 @@ async def test_wherever_the_gateway_is_killed_nothing_is_lost_and_nothing_is_dou
     assert not [breach for each in found for breach in each]
 
 
+REFUSED = "store.write recorder.Recorder._later recordings.postpone"
+DEAD = "store.write recorder.Recorder._dead write"
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_an_answer_is_recorded_once_the_gateway_can_pay_wherever_it_is_killed_meanwhile(
+    tmp_path: Path, side: str
+) -> None:
+    async with town(tmp_path, config=SOON_FINAL) as place:
+        this, purse = await case(place, "broke"), Keypair()
+        await place.fund(purse.pubkey())
+        this.call(ANSWER_IS_SAFE)
+        await this.dies(ANSWER_IS_SAFE)
+        lamports = FUNDS_LAMPORTS - LAMPORTS_PER_SIGNATURE
+        await place.transact([transfer(this.payer, purse, lamports)], this.payer)
+        await this.dies(f"{side} {REFUSED}")
+        await place.transact([transfer(purse, this.payer, lamports)], purse)
+        this.launch()
+        await this.at_rest()
+        assert not await breaches(place, this)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_a_recording_that_the_network_has_lost_is_signed_anew_once_wherever_the_gateway_is_killed(
+    tmp_path: Path, side: str
+) -> None:
+    async with town(tmp_path, config=SOON_FINAL) as place:
+        this = await case(place, "lost")
+        place.deliveries[this.payer.pubkey()] = FirstLost()
+        this.call(DEAD)
+        await this.dies(f"{side} {DEAD}")
+        this.launch()
+        await this.at_rest()
+        assert not await breaches(place, this)
+
+
 STARTED = "store.write books.Call.started calls.job_started"
+LEFT = "store.write books.Call._end write"
+STOPPED = "provider.cancel nosana reaper.cancel"
+CANCELLED = "store.write reaper.cancel calls.finish_job"
+MOMENTS = [f"{side} {step}" for step in (STARTED, LEFT, STOPPED, CANCELLED) for side in ("before", "after")]
 
 
-@pytest.mark.parametrize("moment", [f"before {STARTED}", f"after {STARTED}"], ids=["unheard of", "heard of"])
-async def test_a_job_whose_gateway_was_killed_is_found_and_cancelled(tmp_path: Path, moment: str) -> None:
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_job_whose_client_has_left_is_cancelled_wherever_the_gateway_is_killed(
+    tmp_path: Path, moment: str
+) -> None:
     async with town(tmp_path) as place:
         place.models["gpu"].word_seconds = 5.0
         this = await case(place, "gpu")
@@ -256,8 +313,13 @@ async def test_a_job_whose_gateway_was_killed_is_found_and_cancelled(tmp_path: P
                         return
 
         asking = asyncio.create_task(asked())
+
+        async def is_under_way() -> bool:
+            return asking.done() or this.oracle.select("SELECT state FROM gateway_jobs") == [("running",)]
+
+        await until(is_under_way, f"the job to run: {this.oracle.tail()}", PATIENCE_SECONDS)
+        asking.cancel()
         assert await this.oracle.daemon.wait() == KILLED
-        await asking
         this.launch()
 
         async def cleaned() -> bool:
@@ -266,5 +328,7 @@ async def test_a_job_whose_gateway_was_killed_is_found_and_cancelled(tmp_path: P
         await until(cleaned, f"the cancelled job: {this.oracle.tail()}", PATIENCE_SECONDS)
         (job,) = this.oracle.nosana.books()["jobs"]
         assert job["stopped_by_owner"]
-        assert this.oracle.select("SELECT state, error_code FROM gateway_calls") == [("failed", "ORC-GATEWAY-018")]
+        is_known = MOMENTS.index(moment) >= MOMENTS.index(f"after {LEFT}")
+        end = ("cancelled", CLIENT_LEFT.code) if is_known else ("failed", INTERRUPTED.code)
+        assert this.oracle.select("SELECT state, error_code FROM gateway_calls") == [end]
         assert this.oracle.select("SELECT count(*) FROM ledger WHERE kind = 'job'") == [(1,)]
