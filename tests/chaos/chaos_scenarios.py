@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chaos_laws import MOST_ATTEMPTS
 from chaos_replaced import served_at
 from chaos_town import PATIENCE_SECONDS, TERMS, Asked, Oracle, freeze, terms
 from chaos_wait import until
@@ -16,9 +17,13 @@ from solders.signature import Signature
 from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
 
+from oracle.chain.derived import DerivedKeys
 from oracle.chain.program import idl, instructions, layout
 from oracle.chain.program.addresses import queue_address
-from oracle.core.request import Data, Status, Uri
+from oracle.chain.signer import KeypairSigner
+from oracle.core.identity import idempotency_key
+from oracle.core.request import Data, RequestKey, Status, Uri
+from oracle.providers.nosana.onchain import JOB_KEY
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,6 +186,14 @@ async def orphaned(oracle: Oracle) -> None:
     await cancel(oracle, asked)
 
 
+async def orphaned_on_chain(oracle: Oracle) -> None:
+    """The same, of a job that a host on chain is slow for ever with: a transaction ends it."""
+    asked = await oracle.ask("listed", queue="hasty", end=(Status.CANCELLED,))
+    await hang(oracle, asked)
+    await lapsed(oracle, asked)
+    await cancel(oracle, asked)
+
+
 async def vanished(oracle: Oracle) -> None:
     """It cancels and closes at once: the account is gone before anybody has read how it ended."""
     asked = await running_on_a_lapsed_lease(oracle, "stuck", end=Status.CANCELLED)
@@ -279,16 +292,30 @@ async def lost(oracle: Oracle) -> None:
 
 async def running_on_a_lapsed_lease(oracle: Oracle, model: str, *, end: Status) -> Asked:
     asked = await oracle.ask(model, queue="hasty", end=(end,))
+    await lapsed(oracle, asked)
+    return asked
 
-    async def lapsed() -> bool:
+
+async def lapsed(oracle: Oracle, asked: Asked) -> None:
+    """Wait until a job is bought, and the lease has lapsed."""
+
+    async def look() -> bool:
         header = await oracle.header(asked)
         assert header is not None
         bought = bool(oracle.select("SELECT 1 FROM attempts WHERE state IN ('unknown', 'running')"))
         slot = await oracle.town.slot()
         return bought and header.status is Status.CLAIMED and slot > header.claim_expires_slot
 
-    await until(lapsed, "the lease to lapse", PATIENCE_SECONDS)
-    return asked
+    await until(look, "the lease to lapse", PATIENCE_SECONDS)
+
+
+async def hang(oracle: Oracle, asked: Asked) -> None:
+    """No job that is listed on chain for this request comes to an end by itself."""
+    assert oracle.town.host is not None
+    keys, request = DerivedKeys(KeypairSigner(oracle.operator)), RequestKey(str(asked.address), asked.created_slot)
+    for number in range(1, MOST_ATTEMPTS):
+        job = await keys.keypair(JOB_KEY, idempotency_key(str(oracle.operator.pubkey()), request, 0, number))
+        oracle.town.host.faults.add("slow_run", on=f"* chain {job.pubkey()}", seconds=600.0)
 
 
 async def refused(oracle: Oracle) -> None:
@@ -387,6 +414,10 @@ OF_A_REFUSAL = (
     "before store.write purchases.Purchases._drop purchases.drop",
     "after store.write purchases.Purchases._drop purchases.drop",
 )
+OF_AN_END = (
+    "before store.write purchases.Purchases._book ledger.book",
+    "after store.write purchases.Purchases._book ledger.book",
+)
 OF_A_PAUSE = tuple(
     f"{side} store.write {step}"
     for step in ("submit.buy_at_once move_all", "treasury.wake write")
@@ -445,6 +476,7 @@ PURCHASES = (
     Scenario(bought, network="deployment", crash_first="after http.POST deployment /deployments/create"),
     Scenario(bought_in_a_batch, network="batch", queue="patient", crash_first="after http.POST batch /v1/batches"),
     Scenario(answer_lost, alone=True),
+    Scenario(orphaned_on_chain, queue="hasty", alone=True, passes=OF_AN_END),
     Scenario(frozen, alone=True, passes=OF_A_REFUSAL),
     Scenario(paused, settings=_PAUSED, alone=True, passes=OF_A_PAUSE),
 )

@@ -111,8 +111,9 @@ class Town:
     minted_lamports: int
     stack: AsyncExitStack
     oracles: list[Oracle] = field(default_factory=list)
+    host: Nosana | None = None
+    """Nosana, as those see it who buy on chain, and where it is."""
     host_url: str | None = None
-    """Where Nosana is, as those see it who buy on chain."""
     deliveries: dict[Pubkey, Callable[[VersionedTransaction], int | None]] = field(default_factory=dict)
     """How the network treats the transactions of a fee payer."""
     plots: Iterator[int] = field(default_factory=itertools.count)
@@ -492,14 +493,14 @@ async def town(
         price = {"input_usd_per_million_tokens": "1.0", "output_usd_per_million_tokens": "1.0"}
         for name in ("dear", "leaky", "slow"):
             providers[name] |= {"free": False, "model_prices": {"tiny": price}}
-        host_url = None
+        nosana, host_url = None, None
         if host:
             await node.call(lambda chain: genesis.place(chain, job_expiration_seconds=0))
             await node.call(lambda chain: chain.fund(HOST_KEY.pubkey(), FUNDS_LAMPORTS))
             nosana = Nosana(f"{gpu_url}/v1", rpc_url=node.rpc_url)
             host_url = (await stack.enter_async_context(serve_emulator(nosana))).url
         minted = await node.call(lambda chain: sum(account.lamports for _, account in chain.ledger.all_accounts(2**62)))
-        made = Town(node, directory, f"{gpu_url}/v1", models, providers, minted, stack, host_url=host_url)
+        made = Town(node, directory, f"{gpu_url}/v1", models, providers, minted, stack, host=nosana, host_url=host_url)
         await node.call(lambda chain: setattr(chain, "delivery", made.deliver))
         try:
             yield made
