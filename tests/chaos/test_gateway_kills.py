@@ -284,6 +284,48 @@ async def test_a_recording_that_the_network_has_lost_is_signed_anew_once_whereve
         assert not await breaches(place, this)
 
 
+GIVEN_UP = "store.write recorder.Recorder._failed write"
+PRUNED = "store.write recorder.Recorder._prune recordings.prune"
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_a_recording_that_is_given_up_costs_nothing_wherever_the_gateway_is_killed(
+    tmp_path: Path, side: str
+) -> None:
+    async with town(tmp_path, config=SOON_FINAL) as place:
+        this, purse = await case(place, "given-up"), Keypair()
+        await place.fund(purse.pubkey())
+        this.call(ANSWER_IS_SAFE)
+        await this.dies(ANSWER_IS_SAFE)
+        lamports = FUNDS_LAMPORTS - LAMPORTS_PER_SIGNATURE
+        await place.transact([transfer(this.payer, purse, lamports)], this.payer)
+        at_once = (("oracle.api.gateway.recorder.GIVE_UP_MS", -1),)
+        this.launch(crash_at=f"{side} {GIVEN_UP}", also_replaced=at_once)
+        assert await this.oracle.daemon.wait(PATIENCE_SECONDS) == KILLED
+        this.launch(also_replaced=at_once)
+
+        async def is_given_up() -> bool:
+            return this.oracle.select("SELECT state FROM recordings") == [("failed",)]
+
+        await until(is_given_up, f"the end of the recording: {this.oracle.tail()}", PATIENCE_SECONDS)
+        assert this.oracle.select("SELECT chain_lamports FROM gateway_calls") == [(0,)]
+        assert await place.node.call(lambda chain: made_by(chain, this.payer.pubkey())) == []
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_answers_are_recorded_wherever_the_gateway_is_killed_while_it_clears_up(
+    tmp_path: Path, side: str
+) -> None:
+    async with town(tmp_path, config=SOON_FINAL) as place:
+        this = await case(place, "tidy")
+        this.oracle.replaced += (("oracle.api.gateway.recorder.PRUNE_SECONDS", 0.0),)
+        await this.dies(f"{side} {PRUNED}")
+        this.call(PRUNED)
+        this.launch()
+        await this.at_rest()
+        assert not await breaches(place, this)
+
+
 STARTED = "store.write books.Call.started calls.job_started"
 LEFT = "store.write books.Call._end write"
 STOPPED = "provider.cancel nosana reaper.cancel"

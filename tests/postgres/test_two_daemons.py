@@ -67,6 +67,21 @@ async def test_a_call_that_runs_in_one_daemon_is_not_bought_again_by_the_other(
         assert not await broken_laws(place, as_expected=True)
 
 
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_a_daemon_that_is_killed_as_it_takes_the_key_leaves_it_to_the_next(
+    tmp_path: Path, url: str, books: Books, side: str
+) -> None:
+    async with town(tmp_path) as place:
+        oracle = await place.oracle("key", database={"url": url}, books=books)
+        oracle.launch(crash_at=f"{side} store.write daemon.hold_key marks.keep")
+        assert await oracle.daemon.wait(60) == -signal.SIGKILL
+        for daemon in oracle.daemons:
+            oracle.launch(daemon=daemon)
+        await oracle.ask("free")
+        await oracle.at_rest()
+        assert not await broken_laws(place, as_expected=True)
+
+
 async def test_what_a_killed_daemon_held_is_rescued_by_the_other(tmp_path: Path, url: str, books: Books) -> None:
     async with town(tmp_path) as place, under_load(place, "killed", url, books) as oracle:
         await holding(oracle, oracle.daemon)
