@@ -150,11 +150,12 @@ async def test_a_host_in_line_is_handed_the_job_as_it_is_listed(model: tuple[Any
 
 async def test_a_job_past_its_time_looks_like_a_success_with_a_tell_tale(customer: Customer) -> None:
     customer.user.emulator.faults.add("hangs")
-    job = await customer.ended(await customer.list(SPEC_EXAMPLE, timeout_seconds=1))
+    job = await customer.ended(await customer.list(SPEC_EXAMPLE, timeout_seconds=2))
     document = await customer.document(job)
     operation = document["opStates"][0]
     assert (document["status"], operation["status"], operation["exitCode"]) == ("success", "success", 0)
     assert operation["diagnostics"]["reason"]["jobExpired"]
+    # In whole seconds of a clock that moves with the slots: two may look like one.
     assert job.time_end - job.time_start >= 1
 
 
