@@ -19,6 +19,10 @@ from chaos_length import IS_LONG, chance
 from chaos_load import QUEUES, ask_for
 from chaos_town import Oracle, Town, town
 from chaos_wait import until
+from price_server import price_server
+
+from oracle.core.request import Status
+from oracle.providers.errors import PRICE_STALE
 
 pytestmark = [pytest.mark.localnet, pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -141,4 +145,27 @@ async def test_a_first_start_that_is_killed_at_any_moment_leaves_nothing_in_the_
 
     async with town(tmp_path) as place:
         await asyncio.gather(*(start_again_and_again(place, f"first-{number}") for number in range(6)))
+        assert not await broken_laws(place, as_expected=True)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_what_has_waited_for_a_price_goes_on_wherever_the_daemon_is_killed_as_it_is_read_again(
+    tmp_path: Path, side: str
+) -> None:
+    async with price_server() as prices, town(tmp_path) as place:
+        rates = {"sol_usd_url": prices.url, "refresh_seconds": 0.05, "timeout_seconds": 0.5, "max_age_seconds": 1.0}
+        oracle = await place.oracle("priced", rates=rates)
+        oracle.launch(crash_at=f"{side} store.write prices.run requests.wake")
+
+        async def one_waits() -> bool:
+            if oracle.select(f"SELECT 1 FROM requests WHERE error_code = '{PRICE_STALE.code}'"):
+                return True
+            await oracle.ask("dear", end=(Status.FULFILLED, Status.REJECTED))
+            return False
+
+        await until(one_waits, "a request that waits for a price", 60)
+        prices.says({"solana": {"usd": 100}})
+        assert await oracle.daemon.wait(60) == -signal.SIGKILL
+        oracle.launch()
+        await oracle.at_rest()
         assert not await broken_laws(place, as_expected=True)
