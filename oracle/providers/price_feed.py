@@ -21,6 +21,9 @@ from oracle.providers.pace import Pace
 
 log = structlog.get_logger(__name__)
 
+AGAIN_SECONDS: Final = 30.0
+"""Whoever waits for a price looks again so late; as soon as one has been read, it is woken."""
+
 MAX_ANSWER_BYTES: Final = 256 * 1024
 _NUMBER: Final = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
 _SHORTEST_KEY: Final = 12
@@ -98,7 +101,7 @@ class Quotation:
         if self.price.usd is not None:
             known = f"{self.price.usd} USD is {self.price.age_seconds(self.now()):.0f} s old"
         said = f"; {self.trouble}" if self.trouble is not None else ""
-        return errors.PRICE_STALE(f"{self.coin}: {known}{said}", retry_after_seconds=30.0)
+        return errors.PRICE_STALE(f"{self.coin}: {known}{said}", retry_after_seconds=AGAIN_SECONDS)
 
     async def refresh(self) -> None:
         """One reading, where there is a reader. A failure is kept, and the price ages on."""

@@ -155,6 +155,7 @@ async def test_what_has_waited_for_a_price_goes_on_wherever_the_daemon_is_killed
     async with price_server() as prices, town(tmp_path) as place:
         rates = {"sol_usd_url": prices.url, "refresh_seconds": 0.05, "timeout_seconds": 0.5, "max_age_seconds": 1.0}
         oracle = await place.oracle("priced", rates=rates)
+        oracle.replaced += (("oracle.providers.price_feed.AGAIN_SECONDS", 1.0),)
         oracle.launch(crash_at=f"{side} store.write prices.run requests.wake")
 
         async def one_waits() -> bool:
