@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -142,20 +143,30 @@ async def measured_settling(context: Context) -> Sequence[float]:
     Only of the last hour: a cluster that stood still must not keep us from ever finding out that it moves again.
     """
     routes = {(route.provider, route.model) for model in context.routes.values() for route in model.routes}
-    since_ms = context.clock.now_ms() - REMEMBERED_MS
+    since_ms, slot_seconds = context.clock.now_ms() - REMEMBERED_MS, context.slots.slot_seconds
 
     async def look() -> Sequence[float]:
-        seconds = await context.store.read(lambda c: attempts.settling(c, sorted(routes), since_ms, MEASURED_JOBS))
+        seconds = await context.store.read(
+            lambda c: attempts.settling(c, sorted(routes), since_ms, slot_seconds, MEASURED_JOBS)
+        )
         return seconds if len(seconds) >= FEWEST_JOBS else ()
 
     return await context.latencies.get("settling", look)
 
 
 async def measured(context: Context, provider: str, model: str) -> Sequence[float]:
-    """Seconds of the newest jobs, from the purchase to the answer; none where they are too few to judge by."""
+    """Seconds of the newest jobs, from the purchase to the answer; none where they are too few to judge by.
+
+    What is said to have taken twice as long as its routes allow, a clock that was set meanwhile says, or a daemon that
+    was away: believed, it would keep us from ever finding out how long they take.
+    """
+    routes = [route for model_routes in context.routes.values() for route in model_routes.routes]
+    allowed = [route.timeout_seconds for route in routes if (route.provider, route.model) == (provider, model)]
+    most_seconds = 2 * max(allowed, default=math.inf)
 
     async def look() -> Sequence[float]:
-        seconds = await context.store.read(lambda c: attempts.durations(c, provider, model, MEASURED_JOBS))
+        newest = await context.store.read(lambda c: attempts.durations(c, provider, model, MEASURED_JOBS))
+        seconds = [each for each in newest if each <= most_seconds]
         return seconds if len(seconds) >= FEWEST_JOBS else ()
 
     return await context.latencies.get((provider, model), look)

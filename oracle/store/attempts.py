@@ -292,12 +292,15 @@ def durations(conn: Connection, provider: str, model: str, limit: int = 100) -> 
     return [milliseconds / 1000 for milliseconds in conn.execute(query).scalars()]
 
 
-def settling(conn: Connection, routes: Iterable[tuple[str, str]], since_ms: int, limit: int = 100) -> list[float]:
+def settling(
+    conn: Connection, routes: Iterable[tuple[str, str]], since_ms: int, slot_seconds: float, limit: int = 100
+) -> list[float]:
     """Seconds from the answer to the landed settlement, of the newest answers since then on these routes.
 
-    Looks at ten answers for each that it returns at most, however many wait to be settled.
+    Whatever lands, lands by its deadline: what is said to have taken longer than the request had in all, a clock that
+    was set meanwhile says. Looks at ten answers for each that it returns at most, however many wait to be settled.
     """
-    found: list[tuple[int, int]] = []
+    found: list[tuple[int, float]] = []
     for provider, model in routes:
         newest = (
             select(t.c.request_id, t.c.ended_at_ms)
@@ -311,12 +314,15 @@ def settling(conn: Connection, routes: Iterable[tuple[str, str]], since_ms: int,
             .limit(10 * limit)
             .subquery()
         )
-        landed = select(newest.c.ended_at_ms, request_table.c.state_since_ms).join(
-            request_table, request_table.c.id == newest.c.request_id
+        r = request_table.c
+        landed = select(newest.c.ended_at_ms, r.state_since_ms, r.created_slot, r.deadline_slot).join(
+            request_table, r.id == newest.c.request_id
         )
-        rows = conn.execute(landed.where(request_table.c.state == State.SETTLED))
-        found += [(row.ended_at_ms, row.state_since_ms) for row in rows]
-    return [max(0, landed - ended) / 1000 for ended, landed in sorted(found, reverse=True)[:limit]]
+        for row in conn.execute(landed.where(r.state == State.SETTLED)):
+            seconds = max(0, row.state_since_ms - row.ended_at_ms) / 1000
+            if seconds <= (row.deadline_slot - row.created_slot) * slot_seconds:
+                found.append((row.ended_at_ms, seconds))
+    return [seconds for _, seconds in sorted(found, reverse=True)[:limit]]
 
 
 def _write(conn: Connection, statement: Update, attempt_id: int, **values: Any) -> AttemptRow:

@@ -17,6 +17,7 @@ from oracle.core.policy import DEADLINE_TOO_CLOSE
 from oracle.core.request import Status
 from oracle.localnet.network import LOCAL_TERMS
 from oracle.pipeline import choice
+from oracle.store import attempts
 from oracle.store.rows import RequestRow
 
 pytestmark = pytest.mark.localnet
@@ -79,6 +80,15 @@ async def refused_as_too_late(world: World) -> RequestRow:
 async def test_nothing_is_bought_that_could_not_be_answered_in_time_as_its_jobs_were_measured(world: World) -> None:
     row = await refused_as_too_late(world)
     assert (row.state, row.error_code, row.attempts_made) == (State.DECLINED, DEADLINE_TOO_CLOSE.code, 0)
+
+
+async def test_what_is_said_to_have_taken_longer_than_its_route_allows_is_no_measurement(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a clock that jumps by an hour would end all buying for good."""
+    monkeypatch.setattr(attempts, "durations", lambda *_: [1.0, 2.0, 3_600.0, 1.0, 2.0, 3.0])
+    async with world.daemon() as daemon:
+        assert await choice.measured(daemon.context, "scripted", "tiny") == [1.0, 2.0, 1.0, 2.0, 3.0]
 
 
 class TestWithClaims:

@@ -266,7 +266,14 @@ async def test_jobs_whose_answer_was_kept_or_refused_are_told_apart_from_those_t
 async def test_settling_is_measured_from_the_answer_to_the_landed_settlement_newest_first(store: Store) -> None:
     route = [("nosana", "llama-3")]
     for number, (answered, landed, state) in enumerate(
-        ((1.0, 3.5, "settled"), (2.0, 3.0, "settled"), (3.0, 9.0, "running"), (-9.0, 9.0, "settled"))
+        (
+            (1.0, 3.5, "settled"),
+            (2.0, 3.0, "settled"),
+            (3.0, 9.0, "running"),
+            (-9.0, 9.0, "settled"),
+            # Longer than the request had in all: the clock was set.
+            (4.0, 3_604.0, "settled"),
+        )
     ):
         row = await held(store, address=f"request-{number}")
         attempt = await intend(store, row, idempotency_key=f"key-{number}")
@@ -278,9 +285,9 @@ async def test_settling_is_measured_from_the_answer_to_the_landed_settlement_new
         await store.write(
             lambda c, m=moved, s=state, at=landed_ms: c.execute(m.values(state=State(s), state_since_ms=at))  # type: ignore[misc]
         )
-    assert await store.read(lambda c: attempts.settling(c, route, NOW)) == [1.0, 2.5]
-    assert await store.read(lambda c: attempts.settling(c, route, NOW, 1)) == [1.0]
-    assert await store.read(lambda c: attempts.settling(c, [("nosana", "another")], NOW)) == []
+    assert await store.read(lambda c: attempts.settling(c, route, NOW, 0.4)) == [1.0, 2.5]
+    assert await store.read(lambda c: attempts.settling(c, route, NOW, 0.4, 1)) == [1.0]
+    assert await store.read(lambda c: attempts.settling(c, [("nosana", "another")], NOW, 0.4)) == []
 
 
 async def test_a_fee_is_booked_once_whoever_repeats_it(store: Store, other: Store) -> None:
