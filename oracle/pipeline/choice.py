@@ -160,11 +160,11 @@ async def measured(context: Context, provider: str, model: str) -> Sequence[floa
     What is said to have taken twice as long as its routes allow, a clock that was set meanwhile says, or a daemon that
     was away: believed, it would keep us from ever finding out how long they take.
     """
-    routes = [route for model_routes in context.routes.values() for route in model_routes.routes]
-    allowed = [route.timeout_seconds for route in routes if (route.provider, route.model) == (provider, model)]
-    most_seconds = 2 * max(allowed, default=math.inf)
 
     async def look() -> Sequence[float]:
+        routes = [route for model_routes in context.routes.values() for route in model_routes.routes]
+        allowed = [route.timeout_seconds for route in routes if (route.provider, route.model) == (provider, model)]
+        most_seconds = 2 * max(allowed, default=math.inf)
         newest = await context.store.read(lambda c: attempts.durations(c, provider, model, MEASURED_JOBS))
         seconds = [each for each in newest if each <= most_seconds]
         return seconds if len(seconds) >= FEWEST_JOBS else ()

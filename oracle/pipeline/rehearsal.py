@@ -59,9 +59,11 @@ async def rehearse(context: Context, row: RequestRow) -> None:
 
 async def rehearse_again(context: Context, row: RequestRow) -> None:
     """`rehearse`, where what admission has found is old by now, or was about another transaction."""
-    was_just_admitted = row.state is State.ADMITTED and not row.attempts_made
-    is_fresh = context.clock.now_ms() - row.state_since_ms < FRESH_MS
-    if context.config.policy.simulate_before_buying and not (was_just_admitted and is_fresh):
+    is_recent = context.clock.now_ms() - row.state_since_ms < FRESH_MS
+    was_just_admitted = row.state is State.ADMITTED and not row.attempts_made and is_recent
+    # What is bought for as it is admitted is only `seen` in the record.
+    is_fresh = row.state is State.SEEN or was_just_admitted
+    if context.config.policy.simulate_before_buying and not is_fresh:
         await rehearse(context, row)
 
 

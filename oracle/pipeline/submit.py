@@ -93,8 +93,7 @@ async def buy(context: Context, row: RequestRow) -> None:
     content, _ = await inputs.load(context, request)
     refusals: list[OracleError] = []
     routes = await choice.viable(context, row, request, task_of(request, content), await earlier_of(context, row))
-    if row.state is not State.SEEN:
-        await rehearsal.rehearse_again(context, row)
+    await rehearsal.rehearse_again(context, row)
     for route, quote in routes:
         if not context.breakers.begin(route.provider):
             refusals.append(choice.paused(context, [route]))

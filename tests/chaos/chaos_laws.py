@@ -135,7 +135,7 @@ async def broken_laws(town: Town, *, as_expected: bool) -> list[str]:
     """Every breach in the town, in words. `as_expected`: each request must have had the end that was foreseen for it,
     which holds after a single crash, but not in every storm."""
     found = await town.node.call(history)
-    breaches = [*_money(town, found)]
+    breaches = list(_money(town, found))
     for oracle in town.oracles:
         breaches += [f"{oracle.name}: {breach}" for breach in _of_oracle(oracle, found, as_expected=as_expected)]
     return breaches
