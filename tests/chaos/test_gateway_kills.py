@@ -97,9 +97,9 @@ class Case:
     def launch(self, **life: Any) -> None:
         self.oracle.launch(gateway=True, **life)
 
-    async def dies(self, point: str) -> None:
+    async def dies(self, point: str, **life: Any) -> None:
         """One life, to that point."""
-        self.launch(crash_at=point)
+        self.launch(crash_at=point, **life)
         assert await self.oracle.daemon.wait(PATIENCE_SECONDS) == KILLED
 
     def unfinished(self) -> list[tuple[str, str]]:
@@ -250,6 +250,17 @@ async def test_wherever_the_gateway_is_killed_nothing_is_lost_and_nothing_is_dou
 
 REFUSED = "store.write recorder.Recorder._later recordings.postpone"
 DEAD = "store.write recorder.Recorder._dead write"
+SPENDABLE_LAMPORTS = FUNDS_LAMPORTS - LAMPORTS_PER_SIGNATURE
+
+
+async def broke(place: Town) -> tuple[Case, Keypair]:
+    """A gateway that has answered and cannot pay to record it, and the purse in which its lamports are now."""
+    this, purse = await case(place, "broke"), Keypair()
+    await place.fund(purse.pubkey())
+    this.call(ANSWER_IS_SAFE)
+    await this.dies(ANSWER_IS_SAFE)
+    await place.transact([transfer(this.payer, purse, SPENDABLE_LAMPORTS)], this.payer)
+    return this, purse
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
@@ -257,14 +268,9 @@ async def test_an_answer_is_recorded_once_the_gateway_can_pay_wherever_it_is_kil
     tmp_path: Path, side: str
 ) -> None:
     async with town(tmp_path, config=SOON_FINAL) as place:
-        this, purse = await case(place, "broke"), Keypair()
-        await place.fund(purse.pubkey())
-        this.call(ANSWER_IS_SAFE)
-        await this.dies(ANSWER_IS_SAFE)
-        lamports = FUNDS_LAMPORTS - LAMPORTS_PER_SIGNATURE
-        await place.transact([transfer(this.payer, purse, lamports)], this.payer)
+        this, purse = await broke(place)
         await this.dies(f"{side} {REFUSED}")
-        await place.transact([transfer(purse, this.payer, lamports)], purse)
+        await place.transact([transfer(purse, this.payer, SPENDABLE_LAMPORTS)], purse)
         this.launch()
         await this.at_rest()
         assert not await breaches(place, this)
@@ -293,15 +299,9 @@ async def test_a_recording_that_is_given_up_costs_nothing_wherever_the_gateway_i
     tmp_path: Path, side: str
 ) -> None:
     async with town(tmp_path, config=SOON_FINAL) as place:
-        this, purse = await case(place, "given-up"), Keypair()
-        await place.fund(purse.pubkey())
-        this.call(ANSWER_IS_SAFE)
-        await this.dies(ANSWER_IS_SAFE)
-        lamports = FUNDS_LAMPORTS - LAMPORTS_PER_SIGNATURE
-        await place.transact([transfer(this.payer, purse, lamports)], this.payer)
+        this, _ = await broke(place)
         at_once = (("oracle.api.gateway.recorder.GIVE_UP_MS", -1),)
-        this.launch(crash_at=f"{side} {GIVEN_UP}", also_replaced=at_once)
-        assert await this.oracle.daemon.wait(PATIENCE_SECONDS) == KILLED
+        await this.dies(f"{side} {GIVEN_UP}", also_replaced=at_once)
         this.launch(also_replaced=at_once)
 
         async def is_given_up() -> bool:
